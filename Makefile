@@ -1,0 +1,72 @@
+# Every gate is one word. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= digits
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "python3 -m venv does not work here; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "installing into .venv ..."
+	@$(BIN)/python -m pip install --quiet uv 2>/dev/null || echo "uv is not to be had; pip takes longer"
+	@if [ -x $(BIN)/uv ]; then \
+		UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv pip install --quiet -c constraints.txt 'torch==2.13.0' -e '.[worker,embedded,dev]'; \
+	else \
+		$(BIN)/python -m pip install --quiet -c constraints.txt 'torch==2.13.0' -e '.[worker,embedded,dev]'; \
+	fi
+	@touch $@
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: .venv/ready ## the main job on real data, start to end (DATA=fashion-mnist for the larger set)
+	@$(BIN)/expunge demo --data $(DATA)
+
+.PHONY: up
+up: .venv/ready ## run the service until Ctrl-C
+	@$(BIN)/expunge up
+
+.PHONY: check
+check: .venv/ready ## the fast gates: ruff, mypy, import contracts, fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 -q -m 'not service and not gpu'
+
+# The second leg repeats what touches Postgres and Redis on the machine's own servers, where it has them.
+.PHONY: test
+test: .venv/ready ## everything a developer machine can run
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && command -v redis-server >/dev/null; then \
+		echo "== on the system's Postgres and Redis"; \
+		EXPUNGE_TEST_SERVERS=system $(BIN)/pytest -n 2 -q -m 'not gpu' tests/app tests/workers; \
+	else \
+		echo "== no postgresql-15 and redis-server here: the system leg is left out"; \
+	fi
+	@echo "== on the private servers"
+	$(BIN)/pytest -n 2 -q -m 'not gpu'
+
+.PHONY: bench-intake
+bench-intake: .venv/ready ## tickets and manifests against bare psycopg (CHECK=1 fails on a missed aim)
+	$(BIN)/python -m benchmarks.intake
+
+.PHONY: bench-cycle
+bench-cycle: .venv/ready ## ticket to published version against the retrain and the floor
+	$(BIN)/python -m benchmarks.cycle
+
+.PHONY: migration
+migration: .venv/ready ## write a migration for what changed in app/tables.py (NAME="what changed")
+	$(BIN)/python -c 'from alembic import command; from app.db import alembic_config; command.revision(alembic_config(), "$(NAME)", autogenerate=True)'
+
+.PHONY: clean
+clean: ## remove the virtual environment and caches; data folders stay
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,132 @@
+"""An API key becomes a principal with scopes. Keys are `exp_<prefix>_<secret>`: 256 random bits, only a digest kept.
+
+The prefix finds the row, `compare_digest` decides. SHA-256 is enough for a secret that nobody chose; a slow hash would
+cost a quarter of a second on every request and protect against nothing here.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from psycopg import Cursor
+from sqlalchemy import func, update
+from sqlalchemy.orm import Session
+
+from app import audit
+from app.db import changed, single
+from app.errors import Forbidden, NotFound, Unauthenticated
+from app.tables import ApiKey
+
+
+class Scope(StrEnum):
+    DELETIONS_WRITE = "deletions:write"
+    DELETIONS_READ = "deletions:read"
+    AUDIT_READ = "audit:read"
+    POLICIES_WRITE = "policies:write"
+    POLICIES_APPROVE = "policies:approve"
+    RETRAINS_WRITE = "retrains:write"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks, and what it may do. `admin` may do everything and sees every client's tickets."""
+
+    client: str
+    scopes: frozenset[str]
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    @property
+    def sees(self) -> str | None:
+        """Whose tickets a query is limited to; None for all."""
+        return None if Scope.ADMIN in self.scopes else self.client
+
+
+def create_key(session: Session, client: str, scopes: list[Scope], days: float | None, by: str) -> str:
+    """Make a key and return it: the one time that its secret exists outside the client."""
+    prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    expires = func.now() + timedelta(days=days) if days is not None else None
+    session.add(
+        ApiKey(client=client, prefix=prefix, digest=digest(secret), scopes=[str(s) for s in scopes], expires_at=expires)
+    )
+    audit.append(session, "key.created", by, prefix=prefix, client=client, scopes=[str(s) for s in scopes])
+    return f"exp_{prefix}_{secret}"
+
+
+def revoke_key(session: Session, prefix: str, by: str) -> None:
+    """From the commit on, the key opens nothing."""
+    revoked = update(ApiKey).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
+    if changed(session, revoked) != 1:
+        raise NotFound("No live key with that prefix.")
+    audit.append(session, "key.revoked", by, prefix=prefix)
+
+
+def digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+# Read on every request, so that a key that was revoked a moment ago opens nothing. Asks in passing whether
+# `last_used_at` is behind: it is kept to the minute, because a write on every request would cost more than the answer.
+FIND = """
+    SELECT id, client, scopes, digest, last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS stale
+    FROM api_key WHERE prefix = %(prefix)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+"""
+MARK_USED = """
+    UPDATE api_key SET last_used_at = now()
+    WHERE id = %(id)s AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+"""
+
+
+def authenticate(opened: Cursor[Any], key: str) -> Principal:
+    """The key's principal, or `Unauthenticated`, which never says whether the prefix, the secret or the date was wrong."""
+    refused = Unauthenticated(
+        "Send `Authorization: Bearer <key>` with a key that is neither expired nor revoked; `expunge keys create` makes one.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+    parts = key.split("_", 2)
+    if len(parts) != 3 or parts[0] != "exp" or "\0" in key:
+        raise refused
+    found = opened.execute(FIND, {"prefix": parts[1]}, prepare=True).fetchone()
+    id_, client, scopes, kept, stale = found or (None, "", [], bytes(32), False)
+    if not hmac.compare_digest(kept, digest(parts[2])) or found is None:
+        raise refused
+    if stale:
+        opened.execute(MARK_USED, {"id": id_}, prepare=True)
+    return Principal(client, frozenset(scopes))
+
+
+bearer = HTTPBearer(auto_error=False, description="`exp_<prefix>_<secret>`, made by `expunge keys create`")
+
+
+def principal(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Principal:
+    """FastAPI dependency: who asks. One round trip: neither the look-up nor the mark needs the other's transaction."""
+    with single() as opened:
+        return authenticate(opened, credentials.credentials if credentials else "")
+
+
+def needs(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
+    """FastAPI dependency: who asks, provided that the key has `scope`. Async because FastAPI would start a thread for it."""
+
+    async def check(who: Annotated[Principal, Depends(principal)]) -> Principal:
+        if not who.may(scope):
+            raise Forbidden(f"This needs a key with the scope `{scope}`.")
+        return who
+
+    return check
+
+
+MaySubmit = Annotated[Principal, Depends(needs(Scope.DELETIONS_WRITE))]
+MayFollow = Annotated[Principal, Depends(needs(Scope.DELETIONS_READ))]
+MayAudit = Annotated[Principal, Depends(needs(Scope.AUDIT_READ))]
+MaySetPolicy = Annotated[Principal, Depends(needs(Scope.POLICIES_WRITE))]
+MayRetrain = Annotated[Principal, Depends(needs(Scope.RETRAINS_WRITE))]
+Admin = Annotated[Principal, Depends(needs(Scope.ADMIN))]

@@ -1,0 +1,341 @@
+"""Which obligations are worked off together, when, and by which way: closing a batch.
+
+A batch closes when it is large enough, its oldest obligation has waited long enough, a deadline is near, or an operator
+flushes. It takes every pending obligation of its model at that moment; later tickets go to the next one.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app import audit, policy, tickets
+from app.errors import Conflict, NotFound
+from app.policy import PolicyBody
+from app.tables import (
+    Batch,
+    BatchKind,
+    BatchState,
+    Model,
+    Obligation,
+    ObligationState,
+    Policy,
+    Reason,
+    Ticket,
+    TicketState,
+    Trigger,
+    Version,
+    VersionKind,
+)
+
+OPEN = (BatchState.READY, BatchState.RUNNING)
+
+# From -> to. A state that is missing here is final.
+TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
+    BatchState.READY: frozenset(
+        # the last two when its attempts are spent before a worker has it again: their limit may be lowered meanwhile
+        {BatchState.RUNNING, BatchState.CANCELLED, BatchState.SPLIT, BatchState.QUARANTINED}
+    ),
+    BatchState.RUNNING: frozenset(
+        {
+            BatchState.RUNNING,  # another worker takes an expired lease over
+            BatchState.READY,
+            BatchState.PUBLISHED,
+            BatchState.SPLIT,
+            BatchState.QUARANTINED,
+            BatchState.CANCELLED,
+        }
+    ),
+    BatchState.QUARANTINED: frozenset({BatchState.READY}),
+}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a model's pending obligations add up to, by the database's clock."""
+
+    now: datetime
+    samples: int
+    oldest: datetime | None
+    deadline: datetime | None
+    unlawful: bool
+    tiers: frozenset[str]
+
+
+def close_due(session: Session, model_id: int) -> Batch | None:
+    """Close the model's batch if it is due and no other is open; None otherwise.
+
+    The model's row is locked (NO KEY UPDATE, so that tickets, which refer to it, go on): two sweeps cannot both close.
+    """
+    model = session.scalars(select(Model).where(Model.id == model_id).with_for_update(key_share=True)).one()
+    still_open = select(Batch.id).where(Batch.model_id == model_id, Batch.state.in_(OPEN)).limit(1)
+    if model.current_version_id is None or session.scalar(still_open) is not None:
+        return None
+    waiting, rules = pending(session, model_id), policy.current(session, model_id)
+    body = PolicyBody.model_validate(rules.body)
+    trigger = due(waiting, body, flush=model.flush_requested_at is not None)
+    if waiting.samples == 0:
+        # What was asked for is for the tickets of that time: an approval must not wait for a mass deletion to come.
+        model.flush_requested_at = model.cap_approved_at = None
+        say_held(session, model, None)
+        return None
+    if trigger is None:
+        return None
+    drift = Drift.now(session, model)
+    if hold(session, model, drift, waiting, body):
+        return None
+    model.flush_requested_at = model.cap_approved_at = None
+    why = must_retrain(waiting, drift, body)
+    kind = BatchKind.RETRAIN if why else BatchKind.UNLEARN
+    batch = open_batch(session, model, rules, kind, trigger, why or f"closed by {trigger}", "expunge")
+    take(session, batch, [ObligationState.PENDING])
+    closed(session, batch)
+    return batch
+
+
+def pending(session: Session, model_id: int) -> Waiting:
+    """Sum up the model's pending obligations."""
+    row = session.execute(
+        select(
+            func.now(),
+            func.coalesce(func.sum(Obligation.samples), 0),
+            func.min(Obligation.created_at),
+            func.min(Obligation.deadline_at),
+            func.coalesce(func.bool_or(Ticket.reason == Reason.UNLAWFUL_TRAINING), False),
+            func.array_agg(Ticket.risk_tier.distinct()),
+        )
+        .join(Ticket, Ticket.id == Obligation.ticket_id)
+        .where(Obligation.model_id == model_id, Obligation.state == ObligationState.PENDING)
+    ).one()
+    now, samples, oldest, deadline, unlawful, tiers = row
+    return Waiting(now, int(samples), oldest, deadline, unlawful, frozenset(str(tier) for tier in tiers or ()))
+
+
+def due(waiting: Waiting, body: PolicyBody, *, flush: bool) -> Trigger | None:
+    """Why a batch should close now, if it should."""
+    limits = body.batching
+    if waiting.oldest is None:
+        return None
+    if flush:
+        return Trigger.FLUSH
+    if waiting.samples >= limits.max_samples:
+        return Trigger.SIZE
+    if waiting.now - waiting.oldest >= timedelta(seconds=limits.max_wait_seconds):
+        return Trigger.AGE
+    margin = timedelta(seconds=limits.deadline_margin_seconds)
+    if waiting.deadline is not None and waiting.deadline - waiting.now <= margin:
+        return Trigger.DEADLINE
+    return None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far approximate updates have led away from the last training."""
+
+    live: int
+    forgotten: int
+    updates: int
+    since: datetime
+    days: float
+
+    @classmethod
+    def now(cls, session: Session, model: Model) -> "Drift":
+        """As it stands: at the model's current version, up to this moment."""
+        drift = cls.up_to(session, session.get_one(Version, model.current_version_id))
+        clock = session.scalars(select(func.now())).one()
+        return replace(drift, days=(clock - drift.since).total_seconds() / 86_400)
+
+    @classmethod
+    def up_to(cls, session: Session, version: Version) -> "Drift":
+        """As it stood when `version` was published, counted from the newest version that was trained, not unlearned."""
+        exact = [VersionKind.TRAINED, VersionKind.RETRAINED]
+        earlier = select(Version).where(Version.model_id == version.model_id, Version.number <= version.number)
+        anchor = session.scalars(earlier.where(Version.kind.in_(exact)).order_by(Version.number.desc()).limit(1)).one()
+        later = session.execute(
+            select(func.coalesce(func.sum(Version.forgotten), 0), func.count()).where(
+                Version.model_id == version.model_id, Version.number > anchor.number, Version.number <= version.number
+            )
+        ).one()
+        return cls(
+            live=version.model.dataset.sample_count - anchor.excluded_count,
+            forgotten=int(later[0]),
+            updates=later[1],
+            since=anchor.published_at,
+            days=(version.published_at - anchor.published_at).total_seconds() / 86_400,
+        )
+
+
+def must_retrain(waiting: Waiting, drift: Drift, body: PolicyBody) -> str | None:
+    """The sentence that sends a batch straight to a retrain, or None."""
+    if waiting.unlawful:
+        return "a ticket's reason is unlawful_training: it gets no approximate answer"
+    tiers = waiting.tiers & {str(tier) for tier in body.retrain_tiers}
+    if tiers:
+        return f"the policy retrains for risk tier {', '.join(sorted(tiers))}"
+    share = (drift.forgotten + waiting.samples) / max(drift.live, 1)
+    if share > body.drift.max_share:
+        return f"drift budget: {share:.1%} forgotten since the last training exceeds {body.drift.max_share:.1%}"
+    if drift.updates + 1 > body.drift.max_updates:
+        return f"drift budget: {body.drift.max_updates} updates since the last training are spent"
+    if drift.days > body.drift.max_days:
+        return f"drift budget: the last training is {drift.days:.0f} days old"
+    if body.ladder[0] == "retrain":
+        return "the policy's ladder has no rung but retrain"
+    return None
+
+
+def hold(session: Session, model: Model, drift: Drift, waiting: Waiting, body: PolicyBody) -> bool:
+    """Keep a due batch open when it would pass the cap on the share forgotten within the window.
+
+    Mass deletion is also an attack on the model, so somebody with `policies:approve` lets it pass. The tombstones
+    stand all the same: no training reads the samples meanwhile.
+    """
+    since = waiting.now - timedelta(days=body.window.days)
+    recent = session.scalar(
+        select(func.coalesce(func.sum(Version.forgotten), 0)).where(
+            Version.model_id == model.id, Version.published_at >= since
+        )
+    )
+    share = (int(recent or 0) + waiting.samples) / max(drift.live, 1)
+    reason = None
+    if share > body.window.max_share and model.cap_approved_at is None:
+        reason = (
+            f"{share:.1%} of the training set within {body.window.days:g} days exceeds the cap of "
+            f"{body.window.max_share:.1%}; flush with approval to let it pass"
+        )
+    say_held(session, model, reason)
+    return reason is not None
+
+
+def say_held(session: Session, model: Model, reason: str | None) -> None:
+    """Show why the model's tickets wait, or that they no longer do; an event only when that changes."""
+    if model.held != reason:
+        model.held = reason
+        audit.append(session, "model.held" if reason else "model.released", "expunge", model_id=model.id, why=reason)
+
+
+def open_batch(
+    session: Session, model: Model, rules: Policy, kind: BatchKind, trigger: Trigger, why: str, by: str
+) -> Batch:
+    """A new batch, ready, with its own copy of the policy that will judge it."""
+    batch = Batch(
+        model_id=model.id,
+        kind=kind,
+        trigger=trigger,
+        state=BatchState.READY,
+        policy_id=rules.id,
+        policy=rules.body,
+        parent_version_id=model.current_version_id,
+        why=why,
+        requested_by=by,
+    )
+    session.add(batch)
+    session.flush()
+    return batch
+
+
+def take(session: Session, batch: Batch, states: list[ObligationState]) -> int:
+    """Move the model's obligations in `states` into the batch; their tickets are being worked on from here."""
+    taken = session.scalars(
+        update(Obligation)
+        .where(Obligation.model_id == batch.model_id, Obligation.state.in_(states))
+        .values(state=ObligationState.BATCHED, batch_id=batch.id)
+        .returning(Obligation.ticket_id)
+    ).all()
+    tickets.lock(session, taken)
+    session.execute(
+        update(Ticket)
+        .where(Ticket.id.in_(taken), Ticket.state.in_([TicketState.PENDING, TicketState.QUARANTINED]))
+        .values(state=TicketState.WORKING)
+    )
+    return len(taken)
+
+
+def closed(session: Session, batch: Batch) -> None:
+    """Append the event that every batch begins with."""
+    taken = session.scalars(
+        select(Obligation.ticket_id).where(Obligation.batch_id == batch.id).order_by(Obligation.ticket_id)
+    )
+    audit.append(
+        session,
+        "batch.closed",
+        batch.requested_by,
+        batch_id=batch.id,
+        model_id=batch.model_id,
+        batch_kind=batch.kind,
+        trigger=batch.trigger,
+        why=batch.why,
+        policy=batch.policy_id,
+        tickets=[str(ticket) for ticket in taken],
+    )
+
+
+def request_retrain(session: Session, model: Model, trigger: Trigger, why: str, by: str) -> Batch:
+    """A retrain as soon as a worker is free; one that waits already is returned instead of a second."""
+    session.execute(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True))
+    waits = select(Batch).where(
+        Batch.model_id == model.id,
+        Batch.state == BatchState.READY,
+        Batch.kind.in_([BatchKind.RETRAIN, BatchKind.TRAIN]),
+    )
+    batch = session.scalar(waits)
+    if batch is not None:
+        return batch
+    kind = BatchKind.RETRAIN if model.current_version_id else BatchKind.TRAIN
+    batch = open_batch(session, model, policy.current(session, model.id), kind, trigger, why, by)
+    closed(session, batch)
+    return batch
+
+
+def flush(session: Session, model: Model, by: str, *, approve_cap: bool) -> None:
+    """Let the model's next batch close at once; with approval also past the cap on the share forgotten."""
+    model.flush_requested_at = func.now()
+    if approve_cap:
+        model.cap_approved_at = func.now()
+    audit.append(session, "batch.flush", by, model_id=model.id, cap_approved=approve_cap)
+
+
+def move(batch: Batch, to: BatchState) -> None:
+    """One transition of a batch whose row the caller has locked."""
+    if to not in TRANSITIONS.get(batch.state, frozenset()):
+        raise AssertionError(f"no batch goes from {batch.state} to {to}")
+    batch.state = to
+
+
+def claimable() -> ColumnElement[bool]:
+    """A batch that a worker may take: ready and rested, or running with a lease that ran out."""
+    return or_(
+        (Batch.state == BatchState.READY) & (Batch.not_before <= func.now()),
+        (Batch.state == BatchState.RUNNING) & (Batch.lease_until < func.now()),
+    )
+
+
+def get(session: Session, batch_id: UUID) -> Batch:
+    batch = session.get(Batch, batch_id)
+    if batch is None:
+        raise NotFound("No batch of that id.")
+    return batch
+
+
+def retry(session: Session, batch_id: UUID, by: str) -> Batch:
+    """Give a quarantined batch its attempts back, with the obligations it still has."""
+    batch = session.scalar(select(Batch).where(Batch.id == batch_id).with_for_update())
+    if batch is None:
+        raise NotFound("No batch of that id.")
+    if batch.state is not BatchState.QUARANTINED:
+        raise Conflict(f"The batch is {batch.state}; only a quarantined one can be tried again.")
+    move(batch, BatchState.READY)
+    batch.attempt, batch.not_before, batch.failure, batch.finished_at = 0, func.now(), None, None
+    mine = (Obligation.batch_id == batch_id) & (Obligation.state == ObligationState.QUARANTINED)
+    ticket_ids = session.scalars(
+        update(Obligation).where(mine).values(state=ObligationState.BATCHED).returning(Obligation.ticket_id)
+    ).all()
+    session.execute(
+        update(Ticket)
+        .where(Ticket.id.in_(ticket_ids), Ticket.state == TicketState.QUARANTINED)
+        .values(state=TicketState.WORKING)
+    )
+    audit.append(session, "batch.retried", by, batch_id=batch_id, model_id=batch.model_id)
+    return batch

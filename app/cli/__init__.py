@@ -1,0 +1,51 @@
+"""The command line `expunge`. Commands for people at a service speak HTTP; those for its keeper speak to its database."""
+
+import sys
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+
+from app.cli import audit, datasets, demo, keys, models, policies, schedules, service, tickets
+from app.cli.console import errors
+from app.errors import ServiceError
+
+app = typer.Typer(
+    name="expunge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Answers deletion requests against trained models: unlearn, validate, publish or retrain, keep the evidence.\n\n"
+    "Start with `expunge demo`, or with `expunge up` and, in a second terminal, `expunge keys create`.",
+)
+app.command()(service.up)
+app.command()(demo.demo)
+app.command()(service.migrate)
+app.command()(models.retrain)
+app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys (on the service's own machine).")
+app.add_typer(datasets.app, name="datasets", help="Load and list manifests: which samples there are, and whose.")
+app.add_typer(models.app, name="models", help="Register models and look at their versions.")
+app.add_typer(tickets.app, name="tickets", help="Submit deletion tickets and follow them.")
+app.add_typer(policies.app, name="policy", help="Read and change a model's thresholds, ladder and limits.")
+app.add_typer(schedules.app, name="schedules", help="Retrain on a cron schedule.")
+app.add_typer(audit.app, name="audit", help="Why a version may be trusted, and whether the log was tampered with.")
+
+
+def main() -> None:
+    """Entry point: a fault that has a sentence ends in that sentence and exit code 1, never in a traceback."""
+    try:
+        app()
+    except ServiceError as error:
+        fail(error.detail)
+    except OperationalError:
+        fail(
+            "The database does not answer. Is the service up (`expunge up`), and does EXPUNGE_DATA_DIR or DATABASE_URL fit?"
+        )
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        fail(f"Settings: {faults}")
+
+
+def fail(message: str) -> None:
+    errors.print(message, style="red", highlight=False, markup=False)
+    sys.exit(1)

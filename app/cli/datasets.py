@@ -1,0 +1,87 @@
+"""`expunge datasets`: manifests, from a file or from an installed problem, streamed to the service."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import pyarrow.csv
+import typer
+from rich.table import Table
+
+from app import manifests
+from app.cli.console import Api, api, console
+from app.errors import ServiceError
+
+app = typer.Typer(no_args_is_help=True)
+CHUNK = 2**20
+
+
+@app.command()
+def load(
+    name: Annotated[str, typer.Argument(help="What the dataset is to be called")],
+    file: Annotated[
+        Path | None, typer.Option(help="A .csv or .parquet file with a column id and, where known, subject")
+    ] = None,
+    problem: Annotated[
+        str | None, typer.Option(help="Or an installed problem: its training samples, in its own order")
+    ] = None,
+) -> None:
+    """Load a manifest: which samples there are and whose they are. The samples themselves stay where they are."""
+    if (file is None) == (problem is None):
+        raise typer.BadParameter("give either --file or --problem")
+    with console.status(f"loading {name} ..."):
+        made = upload(api(), name, from_problem(problem) if problem else from_file(file or Path()))
+    console.print(
+        f"{made['name']}: {made['samples']} samples of {made['subjects']} subjects, manifest {made['manifest_sha256']}",
+        soft_wrap=True,
+    )
+
+
+def upload(service: Api, name: str, rows: Iterator[bytes]) -> Any:
+    """Stream CSV to the service; memory stays flat."""
+    return service.call("PUT", f"/datasets/{name}", content=rows, headers={"Content-Type": "text/csv"}).json()
+
+
+def from_file(path: Path) -> Iterator[bytes]:
+    """A CSV as it is; a Parquet file a block at a time as CSV."""
+    if not path.is_file():
+        raise ServiceError(f"There is no file {path}.")
+    with path.open("rb") as source:
+        if path.suffix == ".parquet":
+            yield from parquet_as_csv(source)
+        else:
+            while chunk := source.read(CHUNK):
+                yield chunk
+
+
+def parquet_as_csv(source: IO[bytes]) -> Iterator[bytes]:
+    """Parquet blocks rendered as CSV, the header once."""
+    yield b"id,subject\n"
+    for block in manifests.blocks_from_parquet(source):
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.csv.write_csv(block, sink, pyarrow.csv.WriteOptions(include_header=False))
+        yield sink.getvalue().to_pybytes()
+
+
+def from_problem(problem: str) -> Iterator[bytes]:
+    """The training samples of an installed problem, from a process of its own: this one stays without torch."""
+    command = [sys.executable, "-m", "workers.problems", "manifest", problem]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        while chunk := child.stdout.read(CHUNK):
+            yield chunk
+        complaint = child.stderr.read().decode().strip()
+    if child.returncode:
+        raise ServiceError(complaint.splitlines()[-1] if complaint else f"Problem {problem!r} gave no manifest.")
+
+
+@app.command("list")
+def listing() -> None:
+    """The manifests that are loaded."""
+    table = Table("name", "samples", "subjects", "manifest (SHA-256)")
+    for row in api().get("/datasets"):
+        table.add_row(row["name"], str(row["samples"]), str(row["subjects"]), row["manifest_sha256"])
+    console.print(table)

@@ -1,0 +1,245 @@
+"""`expunge demo`: the main job on real data, start to end, in a data folder of its own that is gone afterwards.
+
+Everything after the keys goes over HTTP, as it would from a compliance tool: register, train, two tickets that one batch
+works off by an approximate update (where its statistics suffice, which on so small a set is not every draw of samples),
+one that a tightened threshold sends to a retrain, and the evidence.
+"""
+
+import csv
+import io
+import random
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from app import auth
+from app.auth import Scope
+from app.cli import datasets, models, policies, service, tickets
+from app.cli.console import Api, console
+from app.config import settings
+from app.db import engine, transaction
+from app.errors import ServiceError
+from app.policy import PolicyBody
+
+MODEL = "lenet"
+SEED = 2025
+TABLE_WIDTH = 120
+
+
+class Data(StrEnum):
+    DIGITS = "digits"
+    FASHION_MNIST = "fashion-mnist"
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the demo asks of a data set: sizes of its tickets, and thresholds that fit what so many samples can show."""
+
+    by_id: int
+    subjects: int
+    policy: PolicyBody
+    tightened: dict[str, Any]
+
+
+# A few hundred unseen samples cannot show MU to the third decimal, so the digits' thresholds are wide.
+SMALL = PolicyBody.model_validate(
+    {"thresholds": {"mu": 0.05, "ue": 0.15, "worst_class": 0.3}, "drift": {"max_share": 0.5}}
+)
+SCRIPTS = {
+    Data.DIGITS: Script(by_id=60, subjects=1, policy=SMALL, tightened={"thresholds.ue": 0.02}),
+    Data.FASHION_MNIST: Script(by_id=500, subjects=20, policy=PolicyBody(), tightened={"thresholds.ue": 0.005}),
+}
+
+
+def demo(
+    data: Annotated[Data, typer.Option(help="Which real data to use")] = Data.DIGITS,
+    keep: Annotated[bool, typer.Option(help="Leave the service up at the end, until Ctrl-C")] = False,
+) -> None:
+    """Show the whole service on real data: about two minutes, then nothing is left behind."""
+    begun = time.monotonic()
+    with private_folder() as folder:
+        service.configure(folder, "127.0.0.1", free_port())
+        engine.cache_clear()
+        with service.running(console.print) as supervisor:
+            step(begun, "Postgres, Redis, API, worker and beat are up")
+            play(data, begun)
+            if keep:
+                service.announce()
+                supervisor.watch()
+        engine().dispose()
+    step(begun, "stopped; nothing is left behind")
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A data folder for this run alone; kept, and named, when the run fails."""
+    folder = Path(tempfile.mkdtemp(prefix="expunge-"))
+    try:
+        yield folder
+    except BaseException:
+        console.print(f"The demo's data and logs are kept in {folder}", style="red", highlight=False)
+        raise
+    shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def step(begun: float, text: str) -> None:
+    console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}", highlight=False)
+
+
+def play(data: Data, begun: float) -> None:
+    """The story, in order."""
+    script = SCRIPTS[data]
+    keys = make_keys()
+    admin, operator, compliance, reviewer = (Api(settings().url, key) for key in keys)
+    manifest = b"".join(datasets.from_problem(data))
+    rows = list(csv.DictReader(io.StringIO(manifest.decode())))
+    made = datasets.upload(admin, data, iter([manifest]))
+    step(begun, f"manifest of {data}: {made['samples']} samples of {made['subjects']} subjects")
+    body = {"name": MODEL, "dataset": data, "problem": data, "policy": script.policy.model_dump(mode="json")}
+    admin.post("/models", body)
+    models.follow(admin, MODEL)
+    first = reviewer.get(f"/models/{MODEL}@current/audit")
+    step(begun, f"{first['version']['version']}: {first['summary']}")
+
+    draw = random.Random(SEED)  # noqa: S311 - a repeatable choice of samples, no secret
+    ids = draw.sample([row["id"] for row in rows], script.by_id)
+    subjects = draw.sample(sorted({row["subject"] for row in rows}), script.subjects + 1)
+    seats = Seats(compliance, operator, data, begun)
+    together = {
+        "by sample ids": {"sample_ids": ids, "reason": "consent_withdrawn"},
+        "by subject": {"subject_ids": subjects[: script.subjects], "reason": "erasure_request"},
+    }
+    done = answer(seats, together)
+    policies.assign(operator, MODEL, script.tightened)
+    step(begun, "an operator tightened " + ", ".join(f"{path} to {value}" for path, value in script.tightened.items()))
+    done += answer(seats, {"tightened": {"subject_ids": subjects[script.subjects :], "reason": "erasure_request"}})
+    report(reviewer, done)
+
+
+def make_keys() -> list[str]:
+    """One key a seat, made where the first key is made: on the service's machine."""
+    seats = {
+        "admin": [Scope.ADMIN],
+        "operator": [Scope.POLICIES_WRITE, Scope.RETRAINS_WRITE, Scope.DELETIONS_READ],
+        "compliance": [Scope.DELETIONS_WRITE, Scope.DELETIONS_READ],
+        "reviewer": [Scope.AUDIT_READ, Scope.DELETIONS_READ],
+    }
+    with transaction() as session:
+        return [auth.create_key(session, client, scopes, None, "demo") for client, scopes in seats.items()]
+
+
+@dataclass(frozen=True)
+class Done:
+    """One ticket's end, as its owner saw it."""
+
+    name: str
+    ticket: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Seats:
+    """Who acts in the demo, on what, since when."""
+
+    compliance: Api
+    operator: Api
+    data: Data
+    begun: float
+
+
+def answer(seats: Seats, asked: dict[str, dict[str, Any]]) -> list[Done]:
+    """Post tickets, close their batch at once, follow each to its end."""
+    posted = {}
+    for name, body in asked.items():
+        start = time.monotonic()
+        made = seats.compliance.post(
+            "/deletions", {"dataset": seats.data, **body}, **{"Idempotency-Key": f"demo-{name}"}
+        )
+        posted[name] = made["id"], start
+        step(seats.begun, f"ticket {name}: 202, {made['counts']['accepted']} samples tombstoned")
+    seats.operator.post(f"/models/{MODEL}/flush", {})
+    done = []
+    for name, (ticket, start) in posted.items():
+        found = tickets.follow(seats.compliance, ticket)
+        clean = found["obligations"][0]["clean_version"]
+        if clean is None:
+            raise ServiceError(f"The ticket ended as {found['state']}.")
+        step(seats.begun, f"ticket {name}: {found['state']} by {clean}")
+        done.append(Done(name, found, time.monotonic() - start))
+    return done
+
+
+def report(reviewer: Api, done: list[Done]) -> None:
+    """The table of all tickets: a line for every verdict, the retrain's truth beneath."""
+    audits = [reviewer.get(done_one.ticket["obligations"][0]["audit"]) for done_one in done]
+    trained = audits[-1]["verdict"]["seconds"].get("train")
+    table = Table(title="Tickets and what answered them", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in (
+        "ticket",
+        "samples",
+        "method",
+        "MU, 90 %",
+        "UE, 90 %",
+        "verdict",
+        "version",
+        "s",
+        "retrain s",
+        "ratio",
+    ):
+        table.add_column(heading, no_wrap=True)
+    for one, audit in zip(done, audits, strict=True):
+        for attempt in audit["attempts_at_a_verdict"]:
+            samples = str(one.ticket["counts"]["accepted"])
+            table.add_row(one.name, samples, attempt["rung"], *figures(attempt, audit, one, trained))
+    wide = Console(width=max(console.width, TABLE_WIDTH))
+    wide.print(table)
+    for one, audit in zip(done, audits, strict=True):
+        for attempt in audit["attempts_at_a_verdict"]:
+            if attempt["truth"] and attempt["truth"]["ue"] is not None:
+                truth = attempt["truth"]
+                console.print(
+                    f"{one.name}, {attempt['rung']}: measured against the retrain, MU {truth['mu']:+.3f} "
+                    f"(estimated {truth['estimated_mu']:+.3f}), UE {truth['ue']:+.3f} (estimated {truth['estimated_ue']:+.3f})",
+                    highlight=False,
+                )
+    console.print(f"Audit: {settings().url}{done[-1].ticket['obligations'][0]['audit']}", highlight=False)
+
+
+def figures(attempt: Any, audit: Any, one: Done, trained: float | None) -> list[str]:
+    """One verdict's cells: estimates with interval and threshold, or what a retrain needs no estimate for."""
+    statistics, thresholds = attempt["statistics"], attempt["thresholds"]
+    published = attempt["decision"] == "publish"
+    exact = "exact" if attempt["rung"] == "retrain" else "–"
+    own = sum(attempt["seconds"].values())
+    return [
+        *(two_lines(statistics[name], thresholds[name]) if name in statistics else exact for name in ("mu", "ue")),
+        attempt["decision"],
+        audit["version"]["version"] if published else "–",
+        f"{one.seconds:.1f}" if published else f"{own:.1f}",
+        f"{trained:.1f}" if trained else "–",
+        f"{trained / own:.1f}" if trained else "–",
+    ]
+
+
+def two_lines(statistic: dict[str, Any], threshold: float) -> str:
+    """An estimate with its threshold, and beneath it the interval."""
+    return f"{statistic['estimate']:+.3f} ±{threshold:g}\n\\[{statistic['low']:+.3f}, {statistic['high']:+.3f}]"

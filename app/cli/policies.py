@@ -1,0 +1,55 @@
+"""`expunge policy`: read and change what judges a model's updates."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.console import Api, api, console
+from app.errors import ServiceError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("show")
+def detail(model: str) -> None:
+    """The policy in force, as JSON."""
+    found = api().get(f"/policies/{model}")
+    console.print(f"policy {found['number']} of {model}, by {found['author']}")
+    console.print_json(data=found["policy"])
+
+
+@app.command("set")
+def change(
+    model: str,
+    assignments: Annotated[list[str], typer.Argument(help="For example thresholds.ue=0.1 or ladder='[\"retrain\"]'")],
+) -> None:
+    """Change single values of a policy; the rest stays as it is."""
+    changed = assign(api(), model, dict(split(text) for text in assignments))
+    console.print(f"Policy {changed['number']} of {model} is in force.")
+
+
+def split(text: str) -> tuple[str, Any]:
+    """`path=value`, the value as JSON, or as text where it is none."""
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not of the form path=value")
+    try:
+        return path, json.loads(value)
+    except json.JSONDecodeError:
+        return path, value
+
+
+def assign(service: Api, model: str, values: dict[str, Any]) -> Any:
+    """Read the policy, change the named values, put it back with the ETag it was read under."""
+    response = service.call("GET", f"/policies/{model}")
+    policy = response.json()["policy"]
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        part = policy
+        for name in parents:
+            part = part.get(name) if isinstance(part, dict) else None
+        if not isinstance(part, dict) or last not in part:
+            raise ServiceError(f"A policy has no {path}. `expunge policy show {model}` lists what there is.")
+        part[last] = value
+    return service.call("PUT", f"/policies/{model}", json=policy, headers={"If-Match": response.headers["ETag"]}).json()

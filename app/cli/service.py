@@ -1,0 +1,132 @@
+"""`expunge up` and `expunge migrate`: the whole service on one machine, the same code as on many."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from alembic import command
+
+from app.cli.console import console
+from app.config import Settings, settings
+from app.db import alembic_config, engine
+from app.errors import ServiceError
+from embedded.lock import exclusive
+from embedded.postgres import PostgresServer
+from embedded.redis import RedisServer
+from embedded.supervisor import Program, Refused, StartFailed, Supervisor
+
+DATABASE = "expunge"
+
+
+def up(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for servers, artifacts and logs")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on")] = None,
+) -> None:
+    """Run the whole service until Ctrl-C: servers, API, one worker, beat.
+
+    State lives in the data folder and survives restarts. DATABASE_URL, REDIS_URL and ARTIFACT_URL, when set, replace the
+    private server of each.
+    """
+    configure(data_dir, host, port)
+    with running(lambda line: console.print(line, highlight=False)) as supervisor:
+        supervisor.watch(announce)
+    console.print("stopped")
+
+
+def configure(data_dir: Path | None, host: str | None, port: int | None) -> None:
+    """Options become environment, so that every child process reads the same settings."""
+    for name, value in (("EXPUNGE_DATA_DIR", data_dir), ("EXPUNGE_HOST", host), ("EXPUNGE_PORT", port)):
+        if value is not None:
+            os.environ[name] = str(value)
+    settings.cache_clear()
+
+
+def announce() -> None:
+    conf = settings()
+    console.print(f"API        {conf.url}   (documentation at {conf.url}/docs)", highlight=False)
+    console.print(f"Data       {conf.home}   (logs in {conf.home / 'log'})", highlight=False)
+    console.print("First key  expunge keys create NAME --scope admin", highlight=False)
+    console.print("Ctrl-C stops it.")
+
+
+@contextmanager
+def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
+    """Everything started and ready inside; nothing left outside. Raises `ServiceError` with what did not start."""
+    conf = settings()
+    conf.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with exclusive(conf.home), Supervisor(conf.home / "log", report) as supervisor:
+            start_servers(supervisor, conf)
+            upgrade()
+            for program in programs(conf):
+                supervisor.start(program)
+            yield supervisor
+    except (Refused, StartFailed) as error:
+        raise ServiceError(str(error)) from None
+
+
+def start_servers(supervisor: Supervisor, conf: Settings) -> None:
+    """The private servers for which no address was given."""
+    if conf.database_url is None:
+        postgres = PostgresServer(conf.home / "postgres", conf.socket_dir)
+        postgres.prepare()
+        supervisor.start(postgres.program())
+        postgres.create_database(DATABASE)
+    if conf.redis_url is None:
+        redis = RedisServer(conf.home / "redis", conf.socket_dir / "redis.sock")
+        redis.prepare()
+        supervisor.start(redis.program())
+
+
+def programs(conf: Settings) -> list[Program]:
+    """API, worker and beat, each the very command that a deployment runs."""
+    celery = (sys.executable, "-m", "celery", "-A", "app.queue:celery")
+    address = ("--host", conf.host, "--port", str(conf.port))
+    return [
+        Program(
+            "api",
+            (sys.executable, "-m", "uvicorn", "app.main:app", *address, "--no-access-log"),
+            ready=lambda: answers(f"{conf.url}/readyz"),
+            stop_seconds=10,
+        ),
+        Program(
+            "worker",
+            (*celery, "worker", "--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO", "--without-gossip"),
+            env=spare_a_core(),
+            stop_seconds=10,  # a run that is cut off loses its lease; the next start takes it over
+            death_signal=signal.SIGKILL,  # on SIGTERM it would finish its run first, beside its successor
+        ),
+        Program("beat", (*celery, "beat", "--loglevel", "INFO", "--schedule", str(conf.home / "beat")), stop_seconds=5),
+    ]
+
+
+def spare_a_core() -> dict[str, str]:
+    """Threads for the worker's arithmetic: all cores but one, which Postgres and the API need; as many as the operator
+    says where OMP_NUM_THREADS is set. More threads than free cores wait for each other at every step."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))}
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.TransportError:
+        return False
+
+
+def upgrade() -> None:
+    """Bring the schema to what this code needs; on a fresh database, make it."""
+    command.upgrade(alembic_config(), "head")
+    engine().dispose()
+
+
+def migrate() -> None:
+    """Bring the database's schema up to date. Safe to run twice, or from several places at once."""
+    upgrade()
+    console.print("The schema is up to date.")

@@ -1,0 +1,121 @@
+"""The engine and the transaction. The caller opens it, visibly; no function below commits.
+
+with transaction() as session:
+    ticket = tickets.submit(session, ...)
+nudge(...)          # after the commit, never before
+"""
+
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import CursorResult, Engine, Executable, create_engine, event
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.orm import Session
+
+from app.config import settings
+from app.errors import OldSchema
+
+
+@lru_cache
+def engine() -> Engine:
+    """The process's one connection pool. A forked child must make its own: `engine.cache_clear()` after the fork."""
+    made = create_engine(
+        settings().database,
+        pool_size=10,
+        max_overflow=30,  # as many as the web server has threads
+        hide_parameters=True,  # they are people's ids, and an error's text ends up in a log
+        connect_args={"application_name": "expunge", "connect_timeout": 5},
+    )
+    event.listen(made, "checkout", refuse_dead)
+    return made
+
+
+def refuse_dead(connection: psycopg.Connection[Any], *_: object) -> None:
+    """Before a pooled connection is used: the server has nothing to say on it, unless it has hung up.
+
+    A ping would tell as much and costs a round trip each time. A connection that breaks later than here is an error to
+    one request and is replaced after it.
+    """
+    try:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        hung_up = bool(waiting.poll(0))
+    except psycopg.Error:  # closed on our side
+        hung_up = True
+    if hung_up:
+        raise InvalidatePoolError
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One transaction: commits when the block ends, rolls back when it raises. Rows stay readable after it."""
+    with Session(engine(), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def cursor(session: Session) -> Iterator[psycopg.Cursor[Any]]:
+    """The driver's cursor in the session's transaction, where SQLAlchemy's share of a statement's time would be most of
+    it. Errors come out as SQLAlchemy's, so that callers know one kind; values never stand in them.
+    """
+    driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
+    try:
+        with driver.cursor() as opened:
+            yield opened
+    except psycopg.Error as error:
+        raise translated(error) from error
+
+
+@contextmanager
+def single() -> Iterator[psycopg.Cursor[Any]]:
+    """A cursor of which each statement is its own transaction: one round trip instead of three, and no session."""
+    try:
+        pooled = engine().raw_connection()
+        driver = cast("psycopg.Connection[Any]", pooled.driver_connection)
+        try:
+            driver.autocommit = True
+            with driver.cursor() as opened:
+                yield opened
+        finally:
+            if not driver.closed:
+                driver.autocommit = False
+            pooled.close()
+    except psycopg.Error as error:
+        raise translated(error) from error
+
+
+def translated(error: psycopg.Error) -> DBAPIError:
+    found = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True)
+    assert isinstance(found, DBAPIError)
+    return found
+
+
+def changed(session: Session, statement: Executable) -> int:
+    """Execute an UPDATE or DELETE; return how many rows it met."""
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, found beside the installed package, so that a wheel migrates like a checkout."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).resolve().parent.parent / "migrations"))
+    return config
+
+
+def check_schema() -> None:
+    """Raise `OldSchema` unless the database is at the revision this code was written for."""
+    expected = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    with engine().connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != expected:
+        raise OldSchema(
+            f"The database is at revision {found or 'none'}, this code needs {expected}: run `expunge migrate`."
+        )

@@ -1,0 +1,101 @@
+"""One class per meaning; status, code and title live on the class. No message ever carries a sample or subject id."""
+
+import traceback
+from pathlib import PurePath
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of everything a caller is told about. `detail` says what to do next."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class OldSchema(ServiceError):
+    status, code, title = 503, "old_schema", "The database schema is not the one this code needs"
+
+
+class Unauthenticated(ServiceError):
+    status, code, title = 401, "unauthenticated", "No valid API key"
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "The key lacks a scope"
+
+
+class NotFound(ServiceError):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class Gone(ServiceError):
+    status, code, title = 410, "gone", "No longer kept"
+
+
+class Conflict(ServiceError):
+    status, code, title = 409, "conflict", "The state does not allow it"
+
+
+class InFlight(ServiceError):
+    status, code, title = 409, "in_flight", "A request with this Idempotency-Key is still being answered"
+
+
+class PreconditionFailed(ServiceError):
+    status, code, title = 412, "precondition_failed", "Somebody changed it in the meantime"
+
+
+class PreconditionRequired(ServiceError):
+    status, code, title = 428, "precondition_required", "If-Match is required"
+
+
+class TooLarge(ServiceError):
+    status, code, title = 413, "too_large", "Too large"
+
+
+class Unprocessable(ServiceError):
+    status, code, title = 422, "unprocessable", "Understood, but it cannot be done"
+
+
+class KeyReused(Unprocessable):
+    code, title = "idempotency_key_reused", "The Idempotency-Key was used with another body"
+
+
+class NothingKnown(Unprocessable):
+    code, title = "nothing_known", "None of the ids is in the dataset's manifest"
+
+
+class BadManifest(Unprocessable):
+    code, title = "bad_manifest", "The manifest cannot be loaded"
+
+
+class BadCron(Unprocessable):
+    code, title = "bad_cron", "The cron expression does not parse"
+
+
+class Corrupt(ServiceError):
+    status, code, title = 500, "corrupt_artifact", "An artifact's bytes do not match its digest"
+
+
+class Unavailable(ServiceError):
+    status, code, title = 503, "unavailable", "A server that this needs does not answer"
+
+
+class StaleEpoch(ServiceError):
+    """A run that lost its lease, or whose parent is no longer current, tried to write."""
+
+    status, code, title = 409, "stale_epoch", "The run no longer holds its batch"
+
+
+def whereabouts(error: BaseException) -> str:
+    """What an unforeseen error was and where it arose, without its text: that may hold somebody's id."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    place = frames[-1]
+    return f"{type(error).__name__} in {PurePath(place.filename).name}:{place.lineno} ({place.name})"

@@ -1,0 +1,205 @@
+"""The audit report of a version: from the tickets to the bytes, every statistic, and what none of them shows.
+
+Reads rows only; the weights may be long purged. No sample or subject id appears: a ticket's id and counts do.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import audit, versions, views
+from app.batches import Drift
+from app.schemas import VerdictView, VersionView
+from app.tables import Obligation, Reason, RiskTier, Run, Ticket, Version, VersionKind
+
+LIMITS_OF_AN_UPDATE = (
+    "The update is approximate. It was judged by the tests listed here; another test might still tell the forget set "
+    "from data the model never saw.",
+    "MU and UE are estimates: no retrained model existed when the decision was due. The intervals cover sampling error of "
+    "the holdout estimator under its stated assumption, not every way in which that assumption may fail.",
+    "The estimator compares the forget set with unseen data of the same classes. It is meant for forget sets that are a fair "
+    "draw of such data; outliers, mislabelled samples and one unusual subject may differ from it.",
+    "Earlier versions of this model still hold the samples until their weights are purged; so do copies, back-ups, logs "
+    "and models derived from them outside this service.",
+    "Comparing the weights of two consecutive versions can reveal something about the samples forgotten between them.",
+)
+LIMITS_OF_A_RETRAIN = (
+    "The version was trained without the samples. Copies of earlier versions, back-ups and models derived from them outside "
+    "this service are not touched by that.",
+    "What the remaining data say about a person (relatives, near-duplicates, aggregates) is still in the model.",
+)
+
+
+class TicketLine(BaseModel):
+    """A ticket that this version answers."""
+
+    ticket: UUID
+    reason: Reason
+    risk_tier: RiskTier
+    samples: int
+    received_at: datetime
+    data_removed_at: datetime | None
+    fulfilled_at: datetime | None
+    data_releasable_at: datetime | None
+
+
+class Attempt(BaseModel):
+    epoch: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    detail: str | None
+
+
+class Ancestor(BaseModel):
+    version: str
+    kind: VersionKind
+    weights_sha256: str
+    published_at: datetime
+    forgotten: int
+    audit: str
+
+
+class Lineage(BaseModel):
+    dataset: str
+    problem: str
+    samples_in_manifest: int
+    manifest_sha256: str
+    samples_excluded: int
+    excluded_ordinals_sha256: str
+    forgotten_by_this_version: int
+    tickets: list[TicketLine]
+    parents: list[Ancestor] = Field(description="Back to the first version, newest first")
+
+
+class Budget(BaseModel):
+    """Approximate updates since the last training."""
+
+    live_samples: int
+    forgotten: int
+    updates: int
+    days: float
+    limits: dict[str, Any]
+
+
+class Report(BaseModel):
+    """Why a version may be trusted."""
+
+    version: VersionView
+    summary: str
+    lineage: Lineage
+    batch: UUID
+    why: str
+    policy: dict[str, Any]
+    verdict: VerdictView = Field(description="The verdict on exactly these weights")
+    attempts_at_a_verdict: list[VerdictView] = Field(
+        description="Every verdict of the batch, in order, this one included"
+    )
+    runs: list[Attempt]
+    drift: Budget
+    environment: dict[str, Any]
+    not_promised: list[str]
+    timeline: list[dict[str, Any]]
+
+
+def report(session: Session, version: Version) -> Report:
+    """Everything the service knows about `version`, as one value."""
+    verdicts = views.verdicts(session, version.batch_id)
+    verdict = views.verdict(version.verdict)
+    exact = version.kind is not VersionKind.UNLEARNED
+    return Report(
+        version=views.version(version, version.model.current_version_id),
+        summary=summary(version, verdict),
+        lineage=lineage(session, version),
+        batch=version.batch_id,
+        why=version.batch.why,
+        policy=version.batch.policy,
+        verdict=verdict,
+        attempts_at_a_verdict=verdicts,
+        runs=runs_of(session, version.batch_id),
+        drift=budget(session, version),
+        environment=version.environment,
+        not_promised=list(LIMITS_OF_A_RETRAIN if exact else LIMITS_OF_AN_UPDATE),
+        timeline=audit.timeline(session, batch_id=version.batch_id),
+    )
+
+
+def summary(version: Version, verdict: VerdictView) -> str:
+    """The verdict in one sentence, claiming no more than was measured."""
+    name = versions.name_of(version)
+    if version.kind is VersionKind.TRAINED:
+        return f"{name} is the model's first version, trained on the manifest without {version.excluded_count} excluded samples."
+    if version.kind is VersionKind.RETRAINED:
+        return f"{name} was retrained from its initial weights without {version.excluded_count} excluded samples."
+    mu, ue = verdict.statistics["mu"], verdict.statistics["ue"]
+    return (
+        f"{name} is an approximate update for {version.forgotten} samples that passed its policy's tests: estimated "
+        f"MU {mu['estimate']:+.3f} [{mu['low']:+.3f}, {mu['high']:+.3f}] within ±{verdict.thresholds['mu']:g}, estimated "
+        f"UE {ue['estimate']:+.3f} [{ue['low']:+.3f}, {ue['high']:+.3f}] within ±{verdict.thresholds['ue']:g}."
+    )
+
+
+def lineage(session: Session, version: Version) -> Lineage:
+    model = version.model
+    return Lineage(
+        dataset=model.dataset.name,
+        problem=model.problem,
+        samples_in_manifest=model.dataset.sample_count,
+        manifest_sha256=version.manifest_digest,
+        samples_excluded=version.excluded_count,
+        excluded_ordinals_sha256=version.excluded_digest,
+        forgotten_by_this_version=version.forgotten,
+        tickets=tickets_of(session, version),
+        parents=[
+            Ancestor(
+                version=versions.name_of(parent),
+                kind=parent.kind,
+                weights_sha256=parent.weights_digest,
+                published_at=parent.published_at,
+                forgotten=parent.forgotten,
+                audit=f"/models/{versions.name_of(parent)}/audit",
+            )
+            for parent in versions.chain(session, version)[1:]
+        ],
+    )
+
+
+def tickets_of(session: Session, version: Version) -> list[TicketLine]:
+    """The tickets that this version answers, oldest first."""
+    query = select(Ticket, Obligation).join(Obligation, Obligation.ticket_id == Ticket.id)
+    rows = session.execute(query.where(Obligation.version_id == version.id).order_by(Ticket.created_at, Ticket.id))
+    return [
+        TicketLine(
+            ticket=ticket.id,
+            reason=ticket.reason,
+            risk_tier=ticket.risk_tier,
+            samples=obligation.samples,
+            received_at=ticket.created_at,
+            data_removed_at=ticket.data_removed_at,
+            fulfilled_at=obligation.fulfilled_at,
+            data_releasable_at=ticket.data_releasable_at,
+        )
+        for ticket, obligation in rows
+    ]
+
+
+def runs_of(session: Session, batch_id: UUID) -> list[Attempt]:
+    found = session.scalars(select(Run).where(Run.batch_id == batch_id).order_by(Run.epoch))
+    return [Attempt.model_validate(run, from_attributes=True) for run in found]
+
+
+def budget(session: Session, version: Version) -> Budget:
+    """The drift budget as it stood when this version was published, with the limits of its own policy."""
+    drift = Drift.up_to(session, version)
+    return Budget(
+        live_samples=drift.live,
+        forgotten=drift.forgotten,
+        updates=drift.updates,
+        days=round(drift.days, 2),
+        limits=version.batch.policy["drift"],
+    )

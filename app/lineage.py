@@ -1,0 +1,96 @@
+"""Who learned from what: look-up of samples and subjects, tombstones, and what a training run may read.
+
+Every read of training data goes through `tombstoned`: the manifest says what there is, the tombstones what no longer
+may be read. Ordinals, not ids, travel from here on; they are the positions in the Problem's training samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.tables import Dataset, Tombstone
+
+# A model still holds a sample unless it fulfilled an obligation to some ticket that names the sample, or such a ticket
+# owes it nothing: then the ticket is older than the model, which never read the sample, or found it forgotten already.
+# A ticket that is just being accepted has no obligations yet, so it is no witness for itself.
+STILL_HELD = """
+    SELECT mine.ordinal FROM tombstone AS mine
+    WHERE mine.ticket_id {tickets}
+      AND NOT EXISTS (
+        SELECT FROM tombstone AS other
+        LEFT JOIN obligation ON obligation.ticket_id = other.ticket_id AND obligation.model_id = model.id
+        WHERE other.dataset_id = mine.dataset_id AND other.ordinal = mine.ordinal
+          AND (obligation.state = 'fulfilled'
+               OR (obligation.state IS NULL AND other.ticket_id <> mine.ticket_id))
+      )
+"""
+
+HELD_BY_MODEL = text(
+    "SELECT model.id, (SELECT count(*) FROM ("  # noqa: S608 - joined from constants of this file
+    + STILL_HELD.format(tickets="= :ticket_id")
+    + ") AS held) AS samples FROM model WHERE model.dataset_id = :dataset_id ORDER BY model.id"
+)
+
+FORGET_SET = text(
+    "SELECT DISTINCT held.ordinal FROM model, LATERAL ("  # noqa: S608 - joined from constants of this file
+    + STILL_HELD.format(tickets="IN (SELECT ticket_id FROM obligation WHERE batch_id = :batch_id)")
+    + ") AS held WHERE model.id = :model_id ORDER BY 1"
+)
+
+# What a version does not hold once the batch is published: samples of tickets that its model has fulfilled or never
+# owed, and of the batch's own.
+NOT_HELD = text(
+    """
+    SELECT DISTINCT tombstone.ordinal FROM tombstone
+    LEFT JOIN obligation ON obligation.ticket_id = tombstone.ticket_id AND obligation.model_id = :model_id
+    WHERE tombstone.dataset_id = :dataset_id
+      AND (obligation.ticket_id IS NULL OR obligation.state = 'fulfilled' OR obligation.batch_id = :batch_id)
+    ORDER BY 1
+    """
+)
+
+
+def held_by_model(session: Session, dataset_id: int, ticket_id: UUID) -> dict[int, int]:
+    """For each model trained on the dataset, how many of the ticket's samples it still holds."""
+    rows = session.execute(HELD_BY_MODEL, {"dataset_id": dataset_id, "ticket_id": ticket_id})
+    return {row.id: row.samples for row in rows}
+
+
+def forget_set(session: Session, batch_id: UUID, model_id: int) -> array[int]:
+    """Ordinals that the batch must make its model forget, ascending, without those it forgot before."""
+    return array("q", session.scalars(FORGET_SET, {"batch_id": batch_id, "model_id": model_id}))
+
+
+def not_held(session: Session, batch_id: UUID, model_id: int, dataset_id: int) -> array[int]:
+    """Ordinals that a version published by the batch no longer holds, ascending."""
+    values = {"batch_id": batch_id, "model_id": model_id, "dataset_id": dataset_id}
+    return array("q", session.scalars(NOT_HELD, values))
+
+
+def tombstoned(session: Session, dataset_id: int) -> array[int]:
+    """Ordinals that no training may read from now on, ascending."""
+    query = select(Tombstone.ordinal).where(Tombstone.dataset_id == dataset_id).distinct().order_by(Tombstone.ordinal)
+    return array("q", session.scalars(query.execution_options(yield_per=10_000)))
+
+
+def digest(ordinals: array[int]) -> str:
+    """SHA-256 of ascending ordinals as little-endian 64-bit integers."""
+    words = array("q", ordinals)
+    if words.itemsize != 8:
+        raise AssertionError("array('q') is 64 bits wide")
+    return hashlib.sha256(words.tobytes()).hexdigest()
+
+
+def lock_for_snapshot(session: Session, dataset_id: int) -> None:
+    """Let no ticket on the dataset commit until this transaction ends.
+
+    A ticket's foreign key holds its dataset's row FOR KEY SHARE; FOR UPDATE waits for tickets on their way and keeps
+    later ones waiting. What is read after this line is therefore one consistent picture: every tombstone seen belongs
+    to an obligation seen, and the other way round.
+    """
+    session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update())

@@ -1,0 +1,194 @@
+"""The FastAPI app: routers, error handlers, limits. `uvicorn app.main:app` serves it."""
+
+import logging
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError, TimeoutError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import logs
+from app.config import settings
+from app.db import check_schema
+from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable
+from app.routes import datasets, deletions, models, pages, policies, retrains, system
+from app.schemas import ProblemDetail
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Refuse to start on a schema this code was not written for."""
+    logs.configure()
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # a URL may hold an external id
+    check_schema()
+    yield
+
+
+class BodyLimit:
+    """Refuse a JSON body over the limit before it is read whole; manifests stream and are not limited."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/datasets/"):
+            await self.app(scope, receive, send)
+            return
+        limit = settings().max_body_bytes
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        seen = int(declared) if declared.isdigit() else 0
+        read: deque[Message] = deque()
+        more, counted = True, 0
+        while more and seen <= limit:  # a body sent in chunks declares nothing, so it is counted
+            message = await receive()
+            read.append(message)
+            more, counted = message.get("more_body", False), counted + len(message.get("body", b""))
+            seen = max(seen, counted)
+        if seen > limit:
+            await problem(TooLarge(f"A body may have {limit} bytes. Split the request."))(scope, receive, send)
+            return
+
+        async def replay() -> Message:
+            return read.popleft() if read else await receive()
+
+        await self.app(scope, replay, send)
+
+
+class Defects:
+    """Answer what no handler knows of. The server would print such an error's text, which may hold somebody's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if scope["type"] != "http" or begun:
+                raise
+            await on_defect(error)(scope, receive, send)
+
+
+def problem(error: ServiceError, errors: list[dict[str, str]] | None = None) -> JSONResponse:
+    """RFC 9457 for one error."""
+    body = {
+        "type": f"urn:expunge:error:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+    }
+    if errors:
+        body["errors"] = errors
+    return JSONResponse(body, error.status, error.headers, media_type="application/problem+json")
+
+
+async def on_service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return problem(error)
+
+
+async def on_invalid(_: Request, error: Exception) -> Response:
+    """What is wrong where, without the value: it may be somebody's id."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"pointer": pointer(fault), "detail": words(fault)} for fault in error.errors()]
+    first = f"{faults[0]['pointer']}: {faults[0]['detail']}"
+    refused = Invalid(first if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)")
+    return problem(refused, faults[:20])
+
+
+class Invalid(ServiceError):
+    status, code, title = 422, "invalid", "The request is not as it must be"
+
+
+def pointer(fault: dict[str, Any]) -> str:
+    """Where the fault is. A field's name is ours and may be said; one that the client made up may be somebody's id."""
+    steps = [str(step) for step in fault["loc"]]
+    if fault["type"] == "extra_forbidden":
+        steps[-1] = "?"
+    return "/" + "/".join(steps)
+
+
+def words(fault: dict[str, Any]) -> str:
+    """Pydantic's sentence, which names limits and choices but not the input; JSON errors say where, not what."""
+    if fault["type"] == "json_invalid":
+        return f"not JSON (at character {fault['loc'][-1]})"
+    if fault["type"] == "extra_forbidden":
+        return "no such field; see /docs for those there are"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+async def on_http_error(_: Request, error: Exception) -> Response:
+    """FastAPI's own 404, 405 and the like, in the same shape."""
+    assert isinstance(error, HTTPException)
+    plain = ServiceError(str(error.detail), headers=dict(error.headers or {}))
+    body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": plain.detail}
+    return JSONResponse(
+        body | {"code": f"http_{error.status_code}"},
+        error.status_code,
+        plain.headers,
+        media_type="application/problem+json",
+    )
+
+
+async def on_database_error(request: Request, error: Exception) -> Response:
+    """A lost connection is 503 and may be tried again; a value that no column can hold is the caller's; anything else is
+    a defect of ours."""
+    route = request.scope.get("route")
+    log.error("database", route=getattr(route, "path", None), error=type(error).__name__)
+    if isinstance(error, OperationalError | TimeoutError) or getattr(error, "connection_invalidated", False):
+        return problem(Unavailable("Postgres does not answer. Nothing was written; send the request again later."))
+    if isinstance(error, DataError):
+        return problem(Unprocessable("A value holds what cannot be kept: a NUL character, or a number out of range."))
+    return problem(ServiceError(OURS))
+
+
+OURS = "An error of ours. Nothing was written. It is in the log."
+
+
+def on_defect(error: Exception) -> Response:
+    """The log gets the kind and the places, not the text: that may hold somebody's id."""
+    frames = traceback.extract_tb(error.__traceback__)
+    log.error("defect", error=type(error).__name__, at=[f"{f.filename}:{f.lineno}" for f in frames[-5:]])
+    return problem(ServiceError(OURS))
+
+
+def make_app() -> FastAPI:
+    described: dict[int | str, dict[str, Any]] = {
+        "4XX": {"model": ProblemDetail, "description": "What is wrong and what to do"},
+        "5XX": {"model": ProblemDetail, "description": "Not your fault; nothing was written"},
+    }
+    app = FastAPI(title="Expunge", version="0.1.0", lifespan=lifespan, responses=described)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Defects)
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        ServiceError: on_service_error,
+        RequestValidationError: on_invalid,
+        HTTPException: on_http_error,
+        SQLAlchemyError: on_database_error,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    for module in (deletions, datasets, models, policies, retrains, system, pages):
+        app.include_router(module.router)
+    return app
+
+
+app = make_app()

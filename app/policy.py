@@ -1,0 +1,217 @@
+"""A model's policy: thresholds, ladder, limits. Statistics and a policy go in, a verdict with its reasons comes out.
+
+`publish` only by equivalence: the whole interval lies within the threshold. `escalate` when an interval lies wholly
+beyond one, on either side, or a veto trips. Anything else is `inconclusive`, and the next rung is tried.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import audit
+from app.errors import PreconditionFailed
+from app.tables import Decision, Model, Policy, RiskTier
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Thresholds(Part):
+    """What an update may differ by from the estimate of a retrain. Rates, not percent."""
+
+    mu: float = Field(0.03, gt=0, le=1, description="Largest accepted |MU|: change of test accuracy")
+    ue: float = Field(
+        0.15, gt=0, le=1, description="Largest accepted |UE|: excess of the attack's recall on the forget set"
+    )
+    worst_class: float = Field(0.15, gt=0, le=1, description="Largest accepted loss of accuracy in any one class")
+    retrain_accuracy_drop: float = Field(
+        0.10, gt=0, le=1, description="A retrain that loses more is held for an operator"
+    )
+    seed_sd: float = Field(
+        0.0, ge=0, le=0.5, description="Standard deviation of test accuracy between retrains, if known"
+    )
+
+
+class Update(Part):
+    """How the first rung steps. `eta` null: found by a bounded search on tuning data that the audit never uses."""
+
+    variant: Literal["ia", "ia+gc"] = "ia+gc"
+    weights: Literal["sums", "means"] = "means"
+    step: Literal["sgd", "adam"] = "sgd"
+    eta: float | None = Field(None, gt=0, le=1000)
+    eta_max: float = Field(100.0, gt=0, le=1000)
+    evaluations: int = Field(12, ge=3, le=50)
+
+
+class Batching(Part):
+    max_samples: int = Field(1000, ge=1, description="A batch closes when it holds this many samples")
+    max_wait_seconds: float = Field(3600, ge=0, description="or when its oldest obligation has waited this long")
+    deadline_margin_seconds: float = Field(86_400, ge=0, description="or when a deadline is this near")
+
+
+class Drift(Part):
+    """Approximate updates since the last retrain; when spent, the next batch retrains."""
+
+    max_share: float = Field(0.25, gt=0, le=1, description="Share of the training set forgotten")
+    max_updates: int = Field(50, ge=1)
+    max_days: float = Field(90, gt=0)
+
+
+class Window(Part):
+    """Cap on the share forgotten within some days: mass deletion is also an attack on the model."""
+
+    days: float = Field(30, gt=0)
+    max_share: float = Field(0.5, gt=0, le=1)
+
+
+class PolicyBody(Part):
+    thresholds: Thresholds = Thresholds()
+    update: Update = Update()
+    ladder: list[Literal["iau", "retrain"]] = ["iau", "retrain"]
+    batching: Batching = Batching()
+    drift: Drift = Drift()
+    window: Window = Window()
+    retrain_tiers: list[RiskTier] = [RiskTier.HIGH]
+    accept_undetectable: bool = Field(
+        False, description="Publish although membership of the forget set was not detectable before the update either"
+    )
+    release: Literal["publish", "backfill"] = Field(
+        "backfill", description="Raw samples are releasable on publication, or once a retrain has measured the true UE"
+    )
+    keep_weights_days: float = Field(30, ge=0, description="Weights of superseded versions are purged after this")
+
+    @model_validator(mode="after")
+    def _ladder_ends_in_a_retrain(self) -> "PolicyBody":
+        if not self.ladder or self.ladder[-1] != "retrain" or len(set(self.ladder)) != len(self.ladder):
+            raise ValueError("the ladder must name each rung once and end in 'retrain', which always has an answer")
+        return self
+
+
+@dataclass(frozen=True)
+class Judgement:
+    decision: Decision
+    reasons: list[str]
+
+
+Statistics = dict[str, dict[str, Any]]
+
+
+def judge(policy: PolicyBody, statistics: Statistics, forget_count: int) -> Judgement:
+    """The verdict on an approximate update, from the statistics that `unlearning.validation` estimates.
+
+    Reads `mu`, `ue`, `ue_before`, `forgetting`, `exposure_before`, `residual` and `worst_class`, each with `estimate`,
+    `low` and `high`.
+    """
+    findings = [
+        within("MU", statistics["mu"], policy.thresholds.mu, "accuracy rose", "accuracy fell"),
+        within("UE", statistics["ue"], policy.thresholds.ue, "members still stand out", "over-forgetting stands out"),
+        worst_class(statistics["worst_class"], policy.thresholds.worst_class),
+        progress(statistics, policy.accept_undetectable, forget_count),
+    ]
+    for decision in (Decision.ESCALATE, Decision.INCONCLUSIVE):
+        reasons = [reason for found, reason in findings if found is decision]
+        if reasons:
+            return Judgement(decision, reasons)
+    return Judgement(Decision.PUBLISH, [reason for _, reason in findings])
+
+
+def within(name: str, statistic: dict[str, Any], threshold: float, above: str, below: str) -> tuple[Decision, str]:
+    """Equivalence: the whole interval inside ±threshold. Wholly outside, on either side: escalate."""
+    low, high = statistic["low"], statistic["high"]
+    shown = f"{name} [{low:+.3f}, {high:+.3f}] against ±{threshold:g}"
+    if -threshold <= low and high <= threshold:
+        return Decision.PUBLISH, f"{shown}: the whole interval is within"
+    if low > threshold:
+        return Decision.ESCALATE, f"{shown}: wholly above, {above}"
+    if high < -threshold:
+        return Decision.ESCALATE, f"{shown}: wholly below, {below}"
+    return Decision.INCONCLUSIVE, f"{shown}: the interval crosses the threshold"
+
+
+def worst_class(statistic: dict[str, Any], threshold: float) -> tuple[Decision, str]:
+    """One class must not pay for the mean. The worst of many small classes falls by chance, so only an interval that
+    lies wholly beyond the limit escalates; a point beyond it is inconclusive."""
+    shown = f"the worst class loses {-statistic['estimate']:.3f} of accuracy, limit {threshold:g}"
+    if statistic["high"] < -threshold:
+        return Decision.ESCALATE, f"{shown}: wholly beyond"
+    if statistic["estimate"] >= -threshold:
+        return Decision.PUBLISH, shown
+    return Decision.INCONCLUSIVE, f"{shown}: beyond, but so few samples may show it by chance"
+
+
+def progress(statistics: Statistics, accept_undetectable: bool, count: int) -> tuple[Decision, str]:
+    """Was there something to forget, and is at least half of it gone? An update that does nothing fails here, always.
+
+    Two views of what there was: the attack's excess at its threshold (`ue_before`), and the rank of D_f among unseen
+    samples (`exposure_before`). Where the excess shows, D_f's calls must have changed beyond chance (`forgetting`, paired:
+    doing nothing changes none) and at most half of it may be left. Where only the rank shows, `residual` (exposure after
+    less half the exposure before, paired) must lie below zero; doing nothing leaves it above. And wherever the rank
+    shows and surely keeps more than half, the answer is no.
+    """
+    excess, ranks, residual = statistics["ue_before"], statistics["exposure_before"], statistics["residual"]
+    if ranks["low"] > 0 and residual["low"] > 0:
+        return Decision.ESCALATE, f"by rank, more than half of an exposure of {ranks['estimate']:+.3f} is left"
+    if excess["low"] > 0:
+        return less_than_half(excess, statistics["ue"], statistics["forgetting"])
+    if ranks["low"] > 0:
+        shown = f"exposure was {ranks['estimate']:+.3f}; what is left, less half of that: {residual['estimate']:+.3f}"
+        if residual["high"] < 0:
+            return Decision.PUBLISH, f"{shown}, surely below zero: more than half is gone"
+        return Decision.INCONCLUSIVE, f"{shown}: whether half is gone cannot be told"
+    shown = f"membership of the {count} samples was not detectable before the update"
+    if accept_undetectable:
+        return Decision.PUBLISH, f"{shown}; the policy accepts that"
+    return Decision.INCONCLUSIVE, f"{shown}, so nothing shows that they were forgotten; a larger batch may"
+
+
+def less_than_half(before: dict[str, Any], after: dict[str, Any], forgetting: dict[str, Any]) -> tuple[Decision, str]:
+    """The attack's excess: has it surely fallen, and to half or less?"""
+    shown = f"the attack's excess on the samples went from {before['estimate']:+.3f} to {after['estimate']:+.3f}"
+    if not forgetting["high"] < 0:  # nor a NaN: what cannot be told is not published
+        return Decision.INCONCLUSIVE, f"{shown}: the update changed too few calls to tell it from doing nothing"
+    if not after["estimate"] <= before["estimate"] / 2:
+        return Decision.INCONCLUSIVE, f"{shown}: more than half is left"
+    return Decision.PUBLISH, f"{shown}: at least half is gone"
+
+
+def judge_retrain(policy: PolicyBody, accuracy: float, accuracy_before: float | None) -> Judgement:
+    """A retrain forgets by construction; it is held only when it is no use as a model."""
+    if accuracy_before is None:
+        return Judgement(Decision.PUBLISH, [f"first training: test accuracy {accuracy:.3f}"])
+    drop, limit = accuracy_before - accuracy, policy.thresholds.retrain_accuracy_drop
+    shown = f"trained without the samples; test accuracy {accuracy:.3f}, before {accuracy_before:.3f}"
+    if drop > limit:
+        return Judgement(Decision.ESCALATE, [f"{shown}: the drop exceeds {limit:g}, an operator must look"])
+    return Judgement(Decision.PUBLISH, [shown])
+
+
+def current(session: Session, model_id: int) -> Policy:
+    """The policy in force: the highest number. Every model has one from its registration on."""
+    query = select(Policy).where(Policy.model_id == model_id).order_by(Policy.number.desc()).limit(1)
+    return session.scalars(query).one()
+
+
+def etag(policy: Policy) -> str:
+    return f'"policy-{policy.model_id}-{policy.number}"'
+
+
+def replace(session: Session, model: Model, body: PolicyBody, if_match: str, author: str) -> Policy:
+    """Put a new policy in force. `PreconditionFailed` when the caller had not seen the present one.
+
+    The model's row is locked, so of two writers with the same ETag one wins and the other is told.
+    """
+    session.execute(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True))
+    present = current(session, model.id)
+    if if_match.strip() != etag(present):
+        raise PreconditionFailed(
+            f"The policy in force is number {present.number}. Read it again and send its ETag.",
+            headers={"ETag": etag(present)},
+        )
+    policy = Policy(model_id=model.id, number=present.number + 1, body=body.model_dump(mode="json"), author=author)
+    session.add(policy)
+    audit.append(session, "policy.changed", author, model_id=model.id, number=policy.number, policy=policy.body)
+    return policy

@@ -1,0 +1,98 @@
+"""The Celery object and the doorbell. A message carries an id and wakes a worker; all truth is in Postgres.
+
+Losing a message, or all of Redis, costs latency: beat wakes the sweep every few seconds, and the sweep finds what is due.
+Doubling a message costs nothing: the second worker finds the batch held and goes away. So delivery is at least once
+(`acks_late`), results are not kept, and a broker that is down is reported and otherwise ignored.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from app.config import settings
+
+log = structlog.get_logger()
+
+WORK = "expunge.work"
+SWEEP = "expunge.sweep"
+PURGE = "expunge.purge"
+
+
+def make_celery() -> Celery:
+    """Celery as configured for doorbells. Worker and beat load `workers.tasks`; the API only sends, by name."""
+    conf = settings()
+    # Longer than any run: a shorter one would hand a running message to a second worker (which would find it held).
+    visibility = conf.task_seconds + 3600
+    celery = Celery("expunge", broker=conf.broker, include=["workers.tasks"])
+    celery.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,  # safe: a claim is fenced and attempts are counted in Postgres
+        task_acks_on_failure_or_timeout=True,  # the sweep, not the broker, decides about another attempt
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_time_limit=conf.task_seconds,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease, not the broker, says who may go on
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": visibility,
+            # kombu sweeps unacknowledged messages every interval x throttle seconds, 100 s by default
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            # One more try at once, for a connection that had gone stale; by default kombu goes on for six seconds.
+            "max_retries": 1,
+            "interval_start": 0,
+            "global_keyprefix": "expunge:",
+        },
+        visibility_timeout=visibility,
+        beat_schedule={
+            # A tick that waited out the next one is worth nothing: it expires instead of piling up behind a long run.
+            "sweep": {"task": SWEEP, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
+            "purge": {"task": PURGE, "schedule": 3600.0, "options": {"expires": 3600.0}},
+        },
+        timezone="UTC",
+    )
+    return celery
+
+
+celery = make_celery()
+
+
+rung: dict[int, float] = {}
+"""When this process last rang for a model because of a ticket, by the monotonic clock."""
+
+
+def due(model_ids: Iterable[int]) -> list[int]:
+    """Those of the models for which a ticket may ring now: one ring a second, a model and a process.
+
+    A ring costs more than the ticket, and a worker that is awake finds the tickets after the first by itself. The one
+    that comes too late for it is found by the sweep.
+    """
+    now = time.monotonic()
+    ready = [model_id for model_id in model_ids if now - rung.get(model_id, -1.0) >= 1.0]
+    rung.update(dict.fromkeys(ready, now))
+    return ready
+
+
+def nudge(*model_ids: int) -> None:
+    """Ring for these models, after the commit. A broker that does not answer is no error: the sweep catches up."""
+    for model_id in model_ids:
+        try:
+            send(WORK, model_id)
+        except (OperationalError, OSError) as error:
+            log.warning("nudge.lost", model=model_id, error=type(error).__name__)
+            return  # the next one would only wait for the same time-out
+
+
+def send(task: str, *args: Any) -> None:
+    """Publish without Celery's retries: they would keep a web request waiting on a broker that is down."""
+    celery.send_task(task, args=args, retry=False, ignore_result=True)

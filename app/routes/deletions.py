@@ -1,0 +1,81 @@
+"""The compliance tool's seat: submit, follow, list, cancel."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from starlette.background import BackgroundTask
+
+from app import cursors, tickets, views
+from app.auth import MayFollow, MaySubmit
+from app.config import settings
+from app.db import transaction
+from app.errors import TooLarge, Unprocessable
+from app.queue import due, nudge
+from app.schemas import DeletionAccepted, DeletionRequest, TicketDetail, TicketPage, TicketView
+from app.tables import TicketState
+
+router = APIRouter(prefix="/deletions", tags=["deletions"])
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+
+
+@router.post("", status_code=202, response_model=DeletionAccepted)
+def submit(asked: DeletionRequest, who: MaySubmit, key: Key = None) -> Response:
+    """Accept a deletion ticket. When this answers 202, the ticket and its tombstones are on disk."""
+    named = len(asked.sample_ids) + len(asked.subject_ids)
+    if named > settings().max_ids:
+        raise TooLarge(f"{named} ids are more than {settings().max_ids}: split them into several tickets.")
+    if key is not None and not key.isprintable():
+        raise Unprocessable("An Idempotency-Key is 1 to 255 printable characters.")
+    submission = tickets.Submission(
+        asked.dataset, asked.sample_ids, asked.subject_ids, asked.reason, asked.risk_tier, asked.external_id, asked.deadline
+    )  # fmt: skip
+    with transaction() as session:
+        accepted = tickets.submit(session, who.client, submission, key, asked.model_dump_json().encode())
+    return answer(accepted)
+
+
+def answer(accepted: tickets.Accepted) -> Response:
+    """The answer as bytes: FastAPI would check it once more, in a thread. The doorbell rings when it has been sent."""
+    view = views.accepted(accepted)
+    headers = {"Location": view.href} | ({"Idempotency-Replayed": "true"} if accepted.replayed else {})
+    ring = due(accepted.model_ids)
+    bell = BackgroundTask(nudge, *ring) if ring else None
+    return Response(view.model_dump_json(), 202, headers, "application/json", bell)
+
+
+@router.get("")
+def page(
+    who: MayFollow,
+    state: TicketState | None = None,
+    dataset: str | None = None,
+    external_id: str | None = None,
+    overdue: bool = False,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str | None = None,
+) -> TicketPage:
+    """Your tickets, newest first."""
+    wanted = tickets.Filter(state, dataset, external_id, overdue)
+    query = f"tickets|{who.sees!r}|{wanted}"
+    after = cursors.decode(cursor, query) if cursor else None
+    with transaction() as session:
+        found = tickets.page(session, who.sees, wanted, limit + 1, after)
+        items = [views.ticket(ticket) for ticket in found[:limit]]
+    more = len(found) > limit
+    following = cursors.encode((found[limit - 1].created_at, found[limit - 1].id), query) if more else None
+    return TicketPage(items=items, next=following)
+
+
+@router.get("/{ticket_id}")
+def show(ticket_id: UUID, who: MayFollow) -> TicketDetail:
+    """One ticket with its obligations, the three facts and everything that happened to it."""
+    with transaction() as session:
+        ticket = tickets.get(session, who.sees, ticket_id)
+        return TicketDetail(**views.ticket(ticket).model_dump(), timeline=tickets.timeline(session, ticket))
+
+
+@router.post("/{ticket_id}/cancel")
+def cancel(ticket_id: UUID, who: MaySubmit) -> TicketView:
+    """Take a ticket back while no batch has taken it."""
+    with transaction() as session:
+        return views.ticket(tickets.cancel(session, who.sees, ticket_id, who.client))

@@ -1,0 +1,107 @@
+"""The reviewer's seat, and the ML engineer's second half: models, versions, weights, and why a version may be trusted."""
+
+import base64
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from app import batches, evidence, pages, store, versions, views
+from app.auth import Admin, MayAudit, MayFollow, MayRetrain, Scope
+from app.db import transaction
+from app.errors import Forbidden, Gone
+from app.queue import nudge
+from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, VersionView
+from app.tables import Model, Trigger
+
+router = APIRouter(prefix="/models", tags=["models"])
+Reference = Annotated[
+    str, Path(max_length=160, description="`<model>-v<number>`, `<model>@current`, or `<model>@<ISO time>`")
+]
+
+
+@router.post("", status_code=201)
+def register(asked: ModelRequest, response: Response, who: Admin) -> ModelView:
+    """Register a model on a dataset and order its first training."""
+    with transaction() as session:
+        model = versions.register(session, asked.name, asked.dataset, asked.problem, asked.policy, who.client)
+        batches.request_retrain(session, model, Trigger.REGISTRATION, "the model was registered", who.client)
+        answer, model_id = views.model(session, model), model.id
+    nudge(model_id)
+    response.headers["Location"] = f"/models/{asked.name}/versions"
+    return answer
+
+
+@router.get("")
+def page(who: MayFollow) -> list[ModelView]:
+    """All models, by name."""
+    with transaction() as session:
+        found = session.scalars(select(Model).order_by(Model.name).options(joinedload(Model.dataset)))
+        return [views.model(session, model) for model in found]
+
+
+@router.get("/{name}/versions")
+def line(name: str, who: MayFollow) -> ModelDetail:
+    """One model with all its versions and the batch being worked on."""
+    with transaction() as session:
+        return views.model_detail(session, versions.find_model(session, name))
+
+
+@router.post("/{name}/flush", status_code=202)
+def flush(name: str, asked: FlushRequest, who: MayRetrain) -> ModelView:
+    """Let the model's next batch close at once."""
+    if asked.approve_cap and not who.may(Scope.POLICIES_APPROVE):
+        raise Forbidden("Letting a batch pass the cap needs a key with the scope `policies:approve`.")
+    with transaction() as session:
+        model = versions.find_model(session, name)
+        batches.flush(session, model, who.client, approve_cap=asked.approve_cap)
+        answer, model_id = views.model(session, model), model.id
+    nudge(model_id)
+    return answer
+
+
+@router.get("/{reference}")
+def show(reference: Reference, who: MayFollow) -> VersionView:
+    """One version."""
+    with transaction() as session:
+        version = versions.resolve(session, reference)
+        return views.version(version, version.model.current_version_id)
+
+
+@router.get("/{reference}/weights", response_class=StreamingResponse)
+def weights(reference: Reference, who: MayAudit) -> StreamingResponse:
+    """The weights as safetensors, verified against their digest before the first byte leaves."""
+    with transaction() as session:
+        version = versions.resolve(session, reference)
+        name, digest, size = versions.name_of(version), version.weights_digest, version.weights_bytes
+        purged = version.weights_purged_at
+    if purged is not None:
+        raise Gone(f"The weights were purged on {purged:%Y-%m-%d}, as the policy says. The audit stays.")
+    store.verify(digest)
+    encoded = base64.b64encode(bytes.fromhex(digest)).decode()
+    headers = {
+        "Content-Length": str(size),
+        "Repr-Digest": f"sha-256=:{encoded}:",
+        "ETag": f'"{digest}"',
+        "Content-Disposition": f'attachment; filename="{name}.safetensors"',
+    }
+    return StreamingResponse(store.chunks(digest), media_type="application/octet-stream", headers=headers)
+
+
+@router.get(
+    "/{reference}/audit",
+    response_model=evidence.Report,
+    responses={200: {"content": {"text/html": {}}, "description": "JSON, or HTML when the client prefers it"}},
+)
+def audit(
+    reference: Reference, request: Request, who: MayAudit, accept: Annotated[str, Header()] = "application/json"
+) -> Response:
+    """Why this version may be trusted, and what the report does not promise."""
+    with transaction() as session:
+        report = evidence.report(session, versions.resolve(session, reference))
+    vary = {"Vary": "Accept", "Cache-Control": "no-store"}
+    if pages.prefers_html(accept):
+        return pages.render(request, "audit.html", {"report": report}, vary)
+    return JSONResponse(report.model_dump(mode="json"), headers=vary)

@@ -1,0 +1,461 @@
+"""One attempt at a batch: claim it, hold it by heartbeat, judge, publish or fail. Every write checks the lease epoch.
+
+A claim and a publication are short transactions; between them no transaction is open. A worker that sleeps past its
+lease finds its epoch gone: whatever it then writes matches no row and raises `StaleEpoch`.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from app import audit, batches, lineage, tickets
+from app.config import settings
+from app.db import changed
+from app.errors import StaleEpoch
+from app.policy import Judgement, PolicyBody
+from app.tables import (
+    Batch,
+    BatchKind,
+    BatchState,
+    Model,
+    Obligation,
+    ObligationState,
+    Run,
+    Ticket,
+    TicketState,
+    Trigger,
+    Verdict,
+    Version,
+    VersionKind,
+)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The version an update starts from."""
+
+    id: int
+    number: int
+    weights_digest: str
+    gradients_digest: str | None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's hold on a batch: plain values, so that nothing lazy crosses the transaction's edge."""
+
+    batch_id: UUID
+    epoch: int
+    attempt: int
+    kind: BatchKind
+    model_id: int
+    model: str
+    problem: str
+    dataset_id: int
+    manifest_digest: str
+    parent: Parent | None
+    policy: PolicyBody
+
+
+def claim(session: Session, model_id: int, worker: str) -> Lease | None:
+    """Take the model's oldest claimable batch, or None when there is none or another worker is choosing one just now.
+
+    Attempt and epoch rise by one. A batch whose attempts are spent is not taken but quarantined, or split to find the
+    ticket that poisons it.
+    """
+    locked = select(Model).where(Model.id == model_id).with_for_update(key_share=True, skip_locked=True)
+    model = session.scalar(locked)
+    if model is None:
+        return None
+    held = (Batch.state == BatchState.RUNNING) & (Batch.lease_until >= func.now())
+    if session.scalar(select(Batch.id).where(Batch.model_id == model_id, held)) is not None:
+        return None
+    query = select(Batch).where(Batch.model_id == model_id, batches.claimable())
+    # A batch that was running comes first: only one may run, and it is the one.
+    query = query.order_by((Batch.state == BatchState.RUNNING).desc(), Batch.created_at, Batch.id).limit(1)
+    # Its late worker may be publishing just now, with the batch locked and waiting for the model: leave it to that.
+    batch = session.scalar(query.with_for_update(skip_locked=True))
+    if batch is None:
+        return None
+    if batch.attempt >= settings().max_attempts:
+        give_up(session, batch, batch.failure or "its worker was lost in each attempt")
+        return None
+    batches.move(batch, BatchState.RUNNING)
+    if batch.kind is BatchKind.TRAIN and model.current_version_id is not None:
+        batch.kind = BatchKind.RETRAIN  # another training was first
+    batch.attempt += 1
+    batch.lease_epoch += 1
+    batch.lease_until = func.now() + timedelta(seconds=settings().lease_seconds)
+    batch.started_at = batch.started_at or func.now()
+    batch.parent_version_id = model.current_version_id
+    batch.rung, batch.step, batch.progress = None, "claimed", 0.0
+    session.add(Run(batch_id=batch.id, epoch=batch.lease_epoch, worker=worker))
+    audit.append(
+        session,
+        "run.claimed",
+        worker,
+        batch_id=batch.id,
+        model_id=model_id,
+        epoch=batch.lease_epoch,
+        attempt=batch.attempt,
+    )
+    return lease_of(session, batch, model)
+
+
+def lease_of(session: Session, batch: Batch, model: Model) -> Lease:
+    parent = session.get(Version, batch.parent_version_id) if batch.parent_version_id else None
+    return Lease(
+        batch_id=batch.id,
+        epoch=batch.lease_epoch,
+        attempt=batch.attempt,
+        kind=batch.kind,
+        model_id=model.id,
+        model=model.name,
+        problem=model.problem,
+        dataset_id=model.dataset_id,
+        manifest_digest=model.dataset.manifest_digest,
+        parent=Parent(parent.id, parent.number, parent.weights_digest, parent.gradients_digest) if parent else None,
+        policy=PolicyBody.model_validate(batch.policy),
+    )
+
+
+def heartbeat(session: Session, lease: Lease, *, rung: str | None, step: str, progress: float) -> bool:
+    """Renew the lease and say what is being done; False when the batch is no longer ours."""
+    renewed = update(Batch).where(
+        Batch.id == lease.batch_id, Batch.lease_epoch == lease.epoch, Batch.state == BatchState.RUNNING
+    )
+    until = func.now() + timedelta(seconds=settings().lease_seconds)
+    values = {"lease_until": until, "rung": rung, "step": step, "progress": progress}
+    return changed(session, renewed.values(**values)) == 1
+
+
+def fenced(session: Session, lease: Lease) -> Batch:
+    """The batch, locked, if this lease still holds it; `StaleEpoch` otherwise, and nothing is written."""
+    query = select(Batch).where(
+        Batch.id == lease.batch_id, Batch.lease_epoch == lease.epoch, Batch.state == BatchState.RUNNING
+    )
+    batch = session.scalar(query.with_for_update())
+    if batch is None:
+        raise StaleEpoch("Another run has taken this batch over.")
+    return batch
+
+
+def absorb(session: Session, lease: Lease) -> None:
+    """Before a retrain reads anything: take every obligation the model still owes.
+
+    A retrain leaves out all tombstoned samples, so it owes all their tickets; batches that waited with some of them have
+    nothing left to do. Tickets that come later see this training's end in the next batch.
+    """
+    lineage.lock_for_snapshot(session, lease.dataset_id)
+    batch = fenced(session, lease)
+    owed = [ObligationState.PENDING, ObligationState.BATCHED, ObligationState.QUARANTINED]
+    batches.take(session, batch, owed)
+    emptied = (
+        update(Batch)
+        .where(Batch.model_id == batch.model_id, Batch.state == BatchState.READY, Batch.kind == BatchKind.UNLEARN)
+        .values(state=BatchState.CANCELLED, finished_at=func.now(), failure=f"absorbed by batch {batch.id}")
+        .returning(Batch.id)
+    )
+    for batch_id in session.scalars(emptied).all():
+        audit.append(
+            session, "batch.absorbed", "expunge", batch_id=batch_id, model_id=batch.model_id, into=str(batch.id)
+        )
+
+
+def record_verdict(
+    session: Session,
+    lease: Lease,
+    *,
+    rung: str,
+    weights_digest: str,
+    judgement: Judgement,
+    method: dict[str, Any],
+    statistics: dict[str, Any],
+    seconds: dict[str, Any],
+) -> int:
+    """Keep a rung's verdict, whatever it says: every attempt is in the audit. Returns its id."""
+    batch = fenced(session, lease)
+    verdict = Verdict(
+        batch_id=batch.id,
+        epoch=lease.epoch,
+        rung=rung,
+        weights_digest=weights_digest,
+        decision=judgement.decision,
+        reasons=judgement.reasons,
+        method=method,
+        statistics=statistics,
+        thresholds=lease.policy.thresholds.model_dump(),
+        seconds=seconds,
+    )
+    session.add(verdict)
+    session.flush()
+    audit.append(
+        session,
+        "verdict.recorded",
+        "expunge",
+        batch_id=batch.id,
+        model_id=batch.model_id,
+        verdict=verdict.id,
+        rung=rung,
+        decision=judgement.decision,
+        weights=weights_digest,
+        reasons=judgement.reasons,
+    )
+    return verdict.id
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights that passed: what a version row says of them."""
+
+    verdict_id: int
+    kind: VersionKind
+    weights_digest: str
+    weights_bytes: int
+    excluded_digest: str
+    excluded_count: int
+    forgotten: int
+    environment: dict[str, Any]
+
+
+def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
+    """The one place where a version comes to be: version, pointer, obligations, tickets and event in one commit.
+
+    Raises `StaleEpoch` when the lease is gone or the model's current version is no longer the batch's parent. That the
+    verdict says publish about these bytes, and that a parent has one child, are constraints of the table.
+    """
+    batch = fenced(session, lease)
+    parent_id = lease.parent.id if lease.parent else None
+    model = session.scalars(select(Model).where(Model.id == lease.model_id).with_for_update(key_share=True)).one()
+    if model.current_version_id != parent_id:
+        raise StaleEpoch("The model's current version has changed since this run began.")
+    version = Version(
+        model_id=model.id,
+        number=lease.parent.number + 1 if lease.parent else 1,
+        kind=candidate.kind,
+        parent_id=parent_id,
+        batch_id=batch.id,
+        verdict_id=candidate.verdict_id,
+        decision="publish",
+        weights_digest=candidate.weights_digest,
+        weights_bytes=candidate.weights_bytes,
+        manifest_digest=lease.manifest_digest,
+        excluded_digest=candidate.excluded_digest,
+        excluded_count=candidate.excluded_count,
+        forgotten=candidate.forgotten,
+        environment=candidate.environment,
+    )
+    session.add(version)
+    session.flush()
+    supersede(session, lease.parent)
+    model.current_version_id = version.id
+    finish(session, batch, lease, BatchState.PUBLISHED, "published", f"{model.name}-v{version.number}")
+    fulfilled = fulfil(session, batch, version, lease.policy)
+    audit.append(
+        session,
+        "version.published",
+        "expunge",
+        batch_id=batch.id,
+        model_id=model.id,
+        version=f"{model.name}-v{version.number}",
+        version_kind=version.kind,
+        verdict=candidate.verdict_id,
+        weights=version.weights_digest,
+        manifest=version.manifest_digest,
+        excluded=version.excluded_digest,
+        tickets=[str(ticket) for ticket in fulfilled],
+    )
+    return version
+
+
+def supersede(session: Session, parent: Parent | None) -> None:
+    """The old version's gradient sum is of no use any more, and it holds what was forgotten."""
+    if parent is not None:
+        ended = update(Version).where(Version.id == parent.id)
+        session.execute(ended.values(superseded_at=func.now(), gradients_digest=None))
+
+
+def fulfil(session: Session, batch: Batch, version: Version, policy: PolicyBody) -> list[UUID]:
+    """Close the batch's obligations with the version; returns their tickets, each settled if this was its last."""
+    at_once = version.kind is not VersionKind.UNLEARNED or policy.release == "publish"
+    ticket_ids = session.scalars(
+        update(Obligation)
+        .where(Obligation.batch_id == batch.id, Obligation.state == ObligationState.BATCHED)
+        .values(
+            state=ObligationState.FULFILLED,
+            version_id=version.id,
+            fulfilled_at=func.now(),
+            released_at=func.now() if at_once else None,
+        )
+        .returning(Obligation.ticket_id)
+    ).all()
+    tickets.settle(session, list(ticket_ids), batch.id)
+    return list(ticket_ids)
+
+
+def escalate(session: Session, lease: Lease, frm: str, to: str, reasons: list[str]) -> None:
+    """Record that a rung did not suffice and which one follows."""
+    batch = fenced(session, lease)
+    audit.append(
+        session,
+        "batch.escalated",
+        "expunge",
+        batch_id=batch.id,
+        model_id=batch.model_id,
+        rung=frm,
+        to=to,
+        reasons=reasons,
+    )
+
+
+def finish(session: Session, batch: Batch, lease: Lease, state: BatchState, outcome: str, detail: str) -> None:
+    """End the batch and its run."""
+    batches.move(batch, state)
+    batch.finished_at = func.now()
+    batch.lease_until = None
+    batch.step, batch.progress = "done", 1.0
+    end_run(session, lease, outcome, detail)
+
+
+def end_run(session: Session, lease: Lease, outcome: str, detail: str) -> None:
+    run = update(Run).where(Run.batch_id == lease.batch_id, Run.epoch == lease.epoch)
+    session.execute(run.values(outcome=outcome, detail=detail, finished_at=func.now()))
+
+
+def nothing_left(session: Session, lease: Lease) -> None:
+    """End a batch with no sample to forget, without a version.
+
+    Either its obligations have gone elsewhere, or another batch forgot every one of its samples after these tickets came:
+    then the model's current version is the clean one for them too.
+    """
+    batch = fenced(session, lease)
+    assert lease.parent is not None
+    current = session.get_one(Version, lease.parent.id)
+    finish(session, batch, lease, BatchState.CANCELLED, "ended", "nothing left to forget")
+    fulfilled = fulfil(session, batch, current, lease.policy)
+    audit.append(
+        session,
+        "batch.cancelled",
+        "expunge",
+        batch_id=batch.id,
+        model_id=batch.model_id,
+        why="nothing left to forget",
+        tickets=[str(ticket) for ticket in fulfilled],
+    )
+
+
+def fail(session: Session, lease: Lease, detail: str, *, again: bool) -> None:
+    """End a run that raised. `again` says that another attempt may help; without it the batch is quarantined at once."""
+    batch = fenced(session, lease)
+    end_run(session, lease, "failed", detail)
+    batch.failure = detail
+    batch.lease_until = None
+    audit.append(
+        session, "run.failed", "expunge", batch_id=batch.id, model_id=batch.model_id, epoch=lease.epoch, why=detail
+    )
+    if again and batch.attempt < settings().max_attempts:
+        batches.move(batch, BatchState.READY)
+        wait = settings().retry_seconds * 2 ** (batch.attempt - 1)
+        batch.not_before = func.now() + timedelta(seconds=wait)
+        batch.step = "waiting for another attempt"
+    else:
+        give_up(session, batch, detail, split=again)
+
+
+def give_up(session: Session, batch: Batch, why: str, *, split: bool = True) -> None:
+    """Attempts are spent. A batch of several tickets is split in two to find the poison; one ticket is quarantined."""
+    mine = Obligation.batch_id == batch.id
+    order = select(Obligation).where(mine, Obligation.state == ObligationState.BATCHED)
+    owed = session.scalars(order.order_by(Obligation.created_at, Obligation.ticket_id)).all()
+    batch.lease_until, batch.finished_at, batch.failure = None, func.now(), why
+    if split and batch.kind is BatchKind.UNLEARN and len(owed) > 1:
+        batches.move(batch, BatchState.SPLIT)
+        middle = len(owed) // 2
+        halves = [bisect(session, batch, list(part)) for part in (owed[:middle], owed[middle:])]
+        audit.append(
+            session, "batch.split", "expunge", batch_id=batch.id, model_id=batch.model_id, why=why, into=halves
+        )
+        return
+    batches.move(batch, BatchState.QUARANTINED)
+    for obligation in owed:
+        obligation.state = ObligationState.QUARANTINED
+    session.flush()
+    session.execute(
+        update(Ticket)
+        .where(Ticket.id.in_([o.ticket_id for o in owed]), Ticket.state == TicketState.WORKING)
+        .values(state=TicketState.QUARANTINED)
+    )
+    audit.append(session, "batch.quarantined", "expunge", batch_id=batch.id, model_id=batch.model_id, why=why)
+
+
+def bisect(session: Session, batch: Batch, obligations: list[Obligation]) -> str:
+    """One half of a split batch; returns its id."""
+    half = Batch(
+        model_id=batch.model_id,
+        kind=batch.kind,
+        trigger=Trigger.BISECTION,
+        state=BatchState.READY,
+        policy_id=batch.policy_id,
+        policy=batch.policy,
+        parent_version_id=batch.parent_version_id,
+        why=f"half of batch {batch.id}, which failed",
+        requested_by="expunge",
+        split_from_id=batch.id,
+    )
+    session.add(half)
+    session.flush()
+    for obligation in obligations:
+        obligation.batch_id = half.id
+    session.flush()
+    batches.closed(session, half)
+    return str(half.id)
+
+
+def backfill(session: Session, lease: Lease, truths: dict[int, dict[str, Any]], version: Version) -> None:
+    """Put the true MU and UE, measured against the retrain just published, beside what was estimated.
+
+    With them measured, the raw samples of the versions since the last training are released.
+    """
+    for verdict_id, truth in truths.items():
+        values = {"truth": truth, "truth_version_id": version.id}
+        session.execute(update(Verdict).where(Verdict.id == verdict_id, Verdict.truth.is_(None)).values(**values))
+    ticket_ids = session.scalars(
+        update(Obligation)
+        .where(Obligation.model_id == lease.model_id, Obligation.state == ObligationState.FULFILLED)
+        .where(Obligation.released_at.is_(None))
+        .values(released_at=func.now())
+        .returning(Obligation.ticket_id)
+    ).all()
+    tickets.release(session, list(ticket_ids))
+    audit.append(
+        session,
+        "truth.measured",
+        "expunge",
+        batch_id=lease.batch_id,
+        model_id=lease.model_id,
+        version=f"{lease.model}-v{version.number}",
+        verdicts={str(verdict_id): truth for verdict_id, truth in truths.items()},
+    )
+
+
+def unmeasured(session: Session, model_id: int) -> list[Verdict]:
+    """Verdicts on approximate updates of the model for which no truth was measured yet, published or not."""
+    query = (
+        select(Verdict)
+        .join(Batch, Batch.id == Verdict.batch_id)
+        .where(Batch.model_id == model_id, Verdict.rung != "retrain", Verdict.truth.is_(None))
+        .order_by(Verdict.id)
+    )
+    return list(session.scalars(query))
+
+
+def running(session: Session, model_id: int) -> Batch | None:
+    """The model's open batch, for those who watch."""
+    query = (
+        select(Batch).where(Batch.model_id == model_id, Batch.state.in_(batches.OPEN)).options(joinedload(Batch.model))
+    )
+    return session.scalar(query.order_by(Batch.created_at).limit(1))

@@ -1,0 +1,264 @@
+"""Shapes of requests and responses. Unknown fields are refused, so that a typo is an error and not a default."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from app.policy import PolicyBody
+from app.tables import (
+    BatchKind,
+    BatchState,
+    Decision,
+    ObligationState,
+    Reason,
+    RiskTier,
+    TicketState,
+    Trigger,
+    VersionKind,
+)
+
+
+def no_control(text: str) -> str:
+    """Refuse what Postgres cannot keep or a log must not show. The message never repeats the value."""
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in text):
+        raise ValueError("must not hold control characters or lone surrogates")
+    return text
+
+
+def no_nul(text: str) -> str:
+    if "\0" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+        raise ValueError("must not hold NUL or lone surrogates")
+    return text
+
+
+def this_age(when: datetime) -> datetime:
+    """Refuse years near the ends of the calendar, which one zone has and another lacks."""
+    if not 1970 <= when.year < 9999:
+        raise ValueError("must lie between the years 1970 and 9998")
+    return when
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(no_nul)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(no_control)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DeletionRequest(Request):
+    """One deletion ticket. Name samples, subjects, or both."""
+
+    dataset: Name
+    sample_ids: list[Id] = Field(default=[], description="Ids as in the dataset's manifest, each once")
+    subject_ids: list[Id] = Field(default=[], description="All samples of these subjects, each named once")
+    reason: Reason
+    risk_tier: RiskTier = RiskTier.STANDARD
+    external_id: Name | None = Field(default=None, description="Your own reference; unique among your tickets for ever")
+    deadline: Annotated[AwareDatetime, AfterValidator(this_age)] | None = Field(
+        default=None, description="When the law wants it done, with a zone"
+    )
+
+    @model_validator(mode="after")
+    def _names_something_once(self) -> "DeletionRequest":
+        if not self.sample_ids and not self.subject_ids:
+            raise ValueError("name at least one sample id or subject id")
+        for ids, what in ((self.sample_ids, "sample_ids"), (self.subject_ids, "subject_ids")):
+            repeats = len(ids) - len(set(ids))
+            if repeats:
+                raise ValueError(f"{what} holds {repeats} repeat(s); name each id once")
+        return self
+
+
+class Counts(BaseModel):
+    accepted: int = Field(description="Samples that this ticket is the first to name")
+    unknown: int = Field(description="Ids that the manifest does not hold")
+    already_forgotten: int = Field(description="Samples that a fulfilled ticket named before")
+    pending_elsewhere: int = Field(description="Samples that an open ticket named before; this one waits for them too")
+
+
+class DeletionAccepted(BaseModel):
+    id: UUID
+    state: TicketState
+    counts: Counts
+    models: int = Field(description="Models that owe something")
+    href: str
+
+
+class ObligationView(BaseModel):
+    model: str
+    state: ObligationState
+    samples: int
+    clean_version: str | None = Field(description="The published version that passed validation without the samples")
+    clean_since: datetime | None
+    batch: UUID | None
+    doing: str | None = Field(description="What a worker does about it just now, or why it waits")
+    progress: float
+    audit: str | None
+
+
+class TicketView(BaseModel):
+    """A ticket with the three facts kept apart: removed, clean (per model), releasable."""
+
+    id: UUID
+    client: str
+    dataset: str
+    reason: Reason
+    risk_tier: RiskTier
+    external_id: str | None
+    state: TicketState
+    counts: Counts
+    created_at: datetime
+    deadline: datetime | None
+    closed_at: datetime | None
+    data_removed_at: datetime | None = Field(description="From here on no training reads the samples")
+    data_releasable_at: datetime | None = Field(description="Nothing here needs the raw samples any more: destroy them")
+    obligations: list[ObligationView]
+
+
+class TicketDetail(TicketView):
+    timeline: list[dict[str, Any]]
+
+
+class TicketPage(BaseModel):
+    items: list[TicketView]
+    next: str | None = Field(description="Cursor of the next page; null on the last")
+
+
+class DatasetView(BaseModel):
+    name: str
+    samples: int
+    subjects: int = Field(description="Distinct subjects; above some ten thousand an estimate")
+    manifest_sha256: str
+    created_at: datetime
+
+
+class ModelRequest(Request):
+    name: Name
+    dataset: Name
+    problem: Name = Field(description="Entry point in the group `expunge.problems`, installed with the workers")
+    policy: PolicyBody = PolicyBody()
+
+
+class ModelView(BaseModel):
+    name: str
+    dataset: str
+    problem: str
+    current_version: str | None
+    pending_obligations: int
+    held: str | None = Field(description="Why a due batch is not closed")
+    created_at: datetime
+
+
+class VersionView(BaseModel):
+    version: str
+    model: str
+    kind: VersionKind
+    parent: str | None
+    weights_sha256: str
+    weights_bytes: int
+    published_at: datetime
+    superseded_at: datetime | None
+    weights_purged_at: datetime | None
+    current: bool
+    audit: str
+    weights: str
+
+
+class ModelDetail(ModelView):
+    versions: list[VersionView]
+    running: "BatchView | None"
+
+
+class VerdictView(BaseModel):
+    rung: str
+    decision: Decision
+    reasons: list[str]
+    method: dict[str, Any]
+    statistics: dict[str, Any]
+    thresholds: dict[str, Any]
+    seconds: dict[str, Any]
+    weights_sha256: str
+    truth: dict[str, Any] | None
+    at: datetime
+
+
+class BatchView(BaseModel):
+    id: UUID
+    model: str
+    kind: BatchKind
+    trigger: Trigger
+    state: BatchState
+    why: str
+    requested_by: str
+    parent: str | None
+    version: str | None
+    obligations: int
+    attempt: int
+    rung: str | None
+    step: str | None
+    progress: float
+    failure: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class BatchDetail(BatchView):
+    policy: dict[str, Any]
+    verdicts: list[VerdictView]
+    timeline: list[dict[str, Any]]
+
+
+class BatchPage(BaseModel):
+    items: list[BatchView]
+    next: str | None
+
+
+class PolicyView(BaseModel):
+    model: str
+    number: int
+    author: str
+    created_at: datetime
+    policy: PolicyBody
+
+
+class RetrainRequest(Request):
+    model: Name
+    why: Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
+
+
+class FlushRequest(Request):
+    approve_cap: bool = Field(default=False, description="Let the batch pass the policy's cap (scope policies:approve)")
+
+
+class ScheduleRequest(Request):
+    model: Name
+    cron: Annotated[str, StringConstraints(min_length=9, max_length=100)] = Field(description="Five fields, in UTC")
+
+
+class ScheduleView(BaseModel):
+    id: int
+    model: str
+    cron: str
+    author: str
+    next_at: datetime
+
+
+class OccurrenceView(BaseModel):
+    scheduled_for: datetime
+    batch: UUID | None
+    note: str
+
+
+class ProblemDetail(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[dict[str, str]] | None = None

@@ -1,0 +1,51 @@
+"""What beat wakes every few seconds: find everything that is due, so that no lost message costs more than one tick."""
+
+import structlog
+from sqlalchemy import or_, select
+
+from app import batches, schedules, store, tickets, versions
+from app.config import settings
+from app.db import transaction
+from app.tables import Batch, Model, Obligation, ObligationState, Verdict, Version
+
+log = structlog.get_logger()
+
+
+def due() -> list[int]:
+    """Open what schedules ask for, close batches that are due; returns the models a worker should look at.
+
+    Each model in a transaction of its own: one that fails holds no other up.
+    """
+    with transaction() as session:
+        schedules.run_due(session)
+        owes = select(Obligation.model_id).where(Obligation.state == ObligationState.PENDING)
+        marked = or_(Model.held.is_not(None), Model.flush_requested_at.is_not(None))
+        waiting = list(session.scalars(select(Model.id).where(or_(Model.id.in_(owes), marked)).order_by(Model.id)))
+    for model_id in waiting:
+        try:
+            with transaction() as session:
+                batches.close_due(session, model_id)
+        except Exception as error:  # noqa: BLE001 - whatever one model's rows do, the others' tickets go on
+            log.warning("sweep.model_failed", model=model_id, error=type(error).__name__)
+    with transaction() as session:
+        return list(session.scalars(select(Batch.model_id).where(batches.claimable()).distinct()))
+
+
+def purge() -> int:
+    """Drop weights whose days are over, idempotency keys past their term, and artifacts that no row names.
+
+    The rows change first, in a commit of their own; a crash before the files go leaves them to the next purge.
+    """
+    with transaction() as session:
+        tickets.forget_old_keys(session, settings().idempotency_days)
+        versions.expire_weights(session)
+    return store.collect(referenced)
+
+
+def referenced() -> set[str]:
+    """Digests of all artifacts that a row still names."""
+    with transaction() as session:
+        kept = set(session.scalars(select(Version.weights_digest).where(Version.weights_purged_at.is_(None))))
+        kept |= set(session.scalars(select(Version.gradients_digest).where(Version.gradients_digest.is_not(None))))
+        forgotten = select(Verdict.method["forget_sha256"].as_string()).where(Verdict.method.has_key("forget_sha256"))
+        return kept | set(session.scalars(forgotten))

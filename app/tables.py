@@ -1,0 +1,474 @@
+"""The tables. A *model* is a line of versions of one network; the ORM classes are tables, never models.
+
+Every fact the service relies on is a row here; Redis holds nothing that this file does not. Where an invariant can be
+a constraint it is one, so that a bug in the code is an error and not a wrong deletion.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class Reason(StrEnum):
+    """Why a sample must go. `unlawful_training` never gets an approximate answer."""
+
+    CONSENT_WITHDRAWN = "consent_withdrawn"
+    ERASURE_REQUEST = "erasure_request"
+    REGULATOR_ORDER = "regulator_order"
+    UNLAWFUL_TRAINING = "unlawful_training"
+    POISONED = "poisoned"
+    OUTLIER = "outlier"
+    OTHER = "other"
+
+
+class RiskTier(StrEnum):
+    """How much is at stake; a policy sends some tiers straight to a retrain."""
+
+    LOW = "low"
+    STANDARD = "standard"
+    HIGH = "high"
+
+
+class TicketState(StrEnum):
+    PENDING = "pending"
+    WORKING = "working"
+    FULFILLED = "fulfilled"
+    CANCELLED = "cancelled"
+    QUARANTINED = "quarantined"
+
+
+class ObligationState(StrEnum):
+    PENDING = "pending"
+    BATCHED = "batched"
+    FULFILLED = "fulfilled"
+    CANCELLED = "cancelled"
+    QUARANTINED = "quarantined"
+
+
+class BatchKind(StrEnum):
+    """What a batch sets out to do: make version 1, climb the ladder, or go straight to its last rung."""
+
+    TRAIN = "train"
+    UNLEARN = "unlearn"
+    RETRAIN = "retrain"
+
+
+class BatchState(StrEnum):
+    READY = "ready"
+    RUNNING = "running"
+    PUBLISHED = "published"
+    SPLIT = "split"
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+
+
+class Trigger(StrEnum):
+    """Why a batch closed when it did."""
+
+    REGISTRATION = "registration"
+    SIZE = "size"
+    AGE = "age"
+    DEADLINE = "deadline"
+    FLUSH = "flush"
+    OPERATOR = "operator"
+    SCHEDULE = "schedule"
+    BISECTION = "bisection"
+
+
+class VersionKind(StrEnum):
+    TRAINED = "trained"
+    UNLEARNED = "unlearned"
+    RETRAINED = "retrained"
+
+
+class Decision(StrEnum):
+    PUBLISH = "publish"
+    ESCALATE = "escalate"
+    INCONCLUSIVE = "inconclusive"
+
+
+NAMING = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads this plain class attribute
+        str: Text,
+        int: BigInteger,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+def words(enum: type[StrEnum]) -> Enum:
+    """A closed set of words, kept as text with a check: adding a word is a migration, not an ALTER TYPE."""
+    return Enum(
+        enum, native_enum=False, create_constraint=True, values_callable=lambda e: [m.value for m in e], length=24
+    )
+
+
+class ApiKey(Base):
+    """One key of one client. Only a digest of the secret is stored; several keys may serve one client (rotation)."""
+
+    __tablename__ = "api_key"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    client: Mapped[str]
+    prefix: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Dataset(Base):
+    __tablename__ = "dataset"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    sample_count: Mapped[int]
+    subject_count: Mapped[int]
+    manifest_digest: Mapped[str]
+    """SHA-256 of the manifest in its canonical form; see lineage.py."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Sample(Base):
+    """The manifest: one row per training record, a partition per dataset so that loading is COPY, then index."""
+
+    __tablename__ = "sample"
+    dataset_id: Mapped[int] = mapped_column(primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    sample_id: Mapped[str]
+    subject: Mapped[str | None]
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "sample_id"),
+        Index(None, "dataset_id", "subject"),
+        {"postgresql_partition_by": "LIST (dataset_id)"},
+    )
+
+
+class Model(Base):
+    __tablename__ = "model"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    problem: Mapped[str]
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    current_version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id", use_alter=True))
+    flush_requested_at: Mapped[datetime | None]
+    """Set by an operator's flush; the next batch closes at once and clears it."""
+    cap_approved_at: Mapped[datetime | None]
+    """Set when an operator lets one batch pass the cap on the share forgotten in a window."""
+    held: Mapped[str | None]
+    """Why pending obligations wait although a batch is due, in one sentence; null when nothing holds them."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    dataset: Mapped[Dataset] = relationship()
+
+
+class Policy(Base):
+    """One immutable version of a model's policy; the highest number is in force."""
+
+    __tablename__ = "policy"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    body: Mapped[dict[str, Any]]
+    author: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (UniqueConstraint("model_id", "number"),)
+
+
+class Ticket(Base):
+    """One deletion request as received, and the three facts kept apart: removed, clean (per obligation), releasable."""
+
+    __tablename__ = "ticket"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    client: Mapped[str]
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    reason: Mapped[Reason] = mapped_column(words(Reason))
+    risk_tier: Mapped[RiskTier] = mapped_column(words(RiskTier))
+    external_id: Mapped[str | None]
+    state: Mapped[TicketState] = mapped_column(words(TicketState))
+    accepted: Mapped[int] = mapped_column(Integer)
+    unknown: Mapped[int] = mapped_column(Integer)
+    already_forgotten: Mapped[int] = mapped_column(Integer)
+    pending_elsewhere: Mapped[int] = mapped_column(Integer)
+    deadline_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    data_removed_at: Mapped[datetime | None]
+    """From here on no training reads the samples: the tombstones were written in this ticket's own transaction."""
+    data_releasable_at: Mapped[datetime | None]
+    """Nothing here needs the raw samples any more; their owner may destroy them."""
+    closed_at: Mapped[datetime | None]
+    dataset: Mapped[Dataset] = relationship()
+    obligations: Mapped[list["Obligation"]] = relationship(back_populates="ticket", order_by="Obligation.model_id")
+    __table_args__ = (
+        UniqueConstraint("client", "external_id"),
+        Index(None, "client", "created_at", "id"),
+        Index(None, "created_at", "id"),
+    )
+
+
+class Tombstone(Base):
+    """A sample that no later training may read, and the ticket that says so.
+
+    One row per ticket and sample: two tickets may name one sample, and cancelling one of them leaves it dead. No foreign
+    keys: the rows are written by the statement that looked the samples up, in the ticket's own transaction, and ten
+    thousand key checks would cost more than the ticket.
+    """
+
+    __tablename__ = "tombstone"
+    dataset_id: Mapped[int] = mapped_column(primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[UUID] = mapped_column(primary_key=True)
+    __table_args__ = (Index(None, "ticket_id"),)
+
+
+class Obligation(Base):
+    """What one model still owes one ticket."""
+
+    __tablename__ = "obligation"
+    ticket_id: Mapped[UUID] = mapped_column(ForeignKey("ticket.id"), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    state: Mapped[ObligationState] = mapped_column(words(ObligationState))
+    samples: Mapped[int] = mapped_column(Integer)
+    """Samples of the ticket that the model had not yet forgotten when the ticket came."""
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batch.id"))
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id"))
+    """The published version that no longer holds the samples."""
+    deadline_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    fulfilled_at: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]
+    """From here on this model's checks no longer need the raw samples."""
+    ticket: Mapped[Ticket] = relationship(back_populates="obligations")
+    model: Mapped[Model] = relationship()
+    version: Mapped["Version | None"] = relationship()
+    batch: Mapped["Batch | None"] = relationship()
+    __table_args__ = (
+        Index(None, "batch_id"),
+        Index("ix_obligation_pending", "model_id", "created_at", postgresql_where=text("state = 'pending'")),
+        CheckConstraint("(state = 'fulfilled') = (version_id IS NOT NULL)", name="fulfilled_by_a_version"),
+    )
+
+
+class Batch(Base):
+    """Obligations of one model worked off together. `lease_epoch` fences every write of a run."""
+
+    __tablename__ = "batch"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    kind: Mapped[BatchKind] = mapped_column(words(BatchKind))
+    trigger: Mapped[Trigger] = mapped_column(words(Trigger))
+    state: Mapped[BatchState] = mapped_column(words(BatchState))
+    policy_id: Mapped[int] = mapped_column(ForeignKey("policy.id"))
+    policy: Mapped[dict[str, Any]]
+    """The policy as it was when the batch closed: what judged it stays readable whatever comes later."""
+    parent_version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id", use_alter=True))
+    why: Mapped[str]
+    """One sentence: why this kind of batch, and why now."""
+    requested_by: Mapped[str]
+    split_from_id: Mapped[UUID | None] = mapped_column(ForeignKey("batch.id"))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_epoch: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Back-off after a failed run."""
+    rung: Mapped[str | None]
+    step: Mapped[str | None]
+    progress: Mapped[float] = mapped_column(Float, default=0.0)
+    failure: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    model: Mapped[Model] = relationship()
+    parent_version: Mapped["Version | None"] = relationship(foreign_keys=[parent_version_id])
+    __table_args__ = (
+        Index("uq_batch_one_running", "model_id", unique=True, postgresql_where=text("state = 'running'")),
+        Index("ix_batch_open", "model_id", "created_at", postgresql_where=text("state IN ('ready', 'running')")),
+        Index(None, "created_at", "id"),
+    )
+
+
+class Run(Base):
+    """One attempt at a batch: a lease epoch, who held it, how it ended."""
+
+    __tablename__ = "run"
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batch.id"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    """published, failed, ended, or null while it runs; a run whose lease was taken away stays null for ever."""
+    detail: Mapped[str | None]
+
+
+class Verdict(Base):
+    """The judgement of one rung on exactly the bytes named, with every statistic behind it."""
+
+    __tablename__ = "verdict"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batch.id"))
+    epoch: Mapped[int]
+    rung: Mapped[str]
+    weights_digest: Mapped[str]
+    decision: Mapped[Decision] = mapped_column(words(Decision))
+    reasons: Mapped[list[str]]
+    method: Mapped[dict[str, Any]]
+    statistics: Mapped[dict[str, Any]]
+    thresholds: Mapped[dict[str, Any]]
+    seconds: Mapped[dict[str, Any]]
+    truth: Mapped[dict[str, Any] | None]
+    """True MU and UE, measured when a retrain landed, beside what was estimated."""
+    truth_version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id", use_alter=True))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index(None, "batch_id"), UniqueConstraint("id", "weights_digest", "decision"))
+
+
+class Version(Base):
+    """One published set of weights. Its verdict must say publish about these very bytes: a foreign key, not a habit."""
+
+    __tablename__ = "version"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    kind: Mapped[VersionKind] = mapped_column(words(VersionKind))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("version.id"))
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batch.id"), unique=True)
+    verdict_id: Mapped[int]
+    decision: Mapped[Decision] = mapped_column(words(Decision))
+    weights_digest: Mapped[str]
+    weights_bytes: Mapped[int]
+    manifest_digest: Mapped[str]
+    excluded_digest: Mapped[str]
+    """SHA-256 of the ordinals left out, ascending, as little-endian 64-bit integers."""
+    excluded_count: Mapped[int]
+    forgotten: Mapped[int] = mapped_column(Integer)
+    """Samples this version forgot that its parent still held."""
+    environment: Mapped[dict[str, Any]]
+    """What the bytes depend on besides the inputs: code, library and device versions, threads, seed, recipe."""
+    published_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    superseded_at: Mapped[datetime | None]
+    weights_purged_at: Mapped[datetime | None]
+    gradients_digest: Mapped[str | None]
+    """The cached gradient sum over the live training set at these weights; null until it is computed, or purged."""
+    model: Mapped[Model] = relationship(foreign_keys=[model_id])
+    parent: Mapped["Version | None"] = relationship(remote_side=[id])
+    verdict: Mapped[Verdict] = relationship(
+        foreign_keys="[Version.verdict_id, Version.weights_digest, Version.decision]", viewonly=True
+    )
+    batch: Mapped[Batch] = relationship(foreign_keys=[batch_id])
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        UniqueConstraint("model_id", "parent_id", postgresql_nulls_not_distinct=True),
+        ForeignKeyConstraint(
+            ["verdict_id", "weights_digest", "decision"], ["verdict.id", "verdict.weights_digest", "verdict.decision"]
+        ),
+        CheckConstraint("decision = 'publish'", name="published_on_a_verdict"),
+        Index(None, "model_id", "published_at"),
+    )
+
+
+class Schedule(Base):
+    __tablename__ = "schedule"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    cron: Mapped[str]
+    """Five fields, read in UTC."""
+    enabled: Mapped[bool] = mapped_column(Boolean, default=True)
+    author: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    next_at: Mapped[datetime]
+    model: Mapped[Model] = relationship()
+
+
+class Occurrence(Base):
+    """One due time of a schedule. The primary key is what makes it happen once, however many tickers run."""
+
+    __tablename__ = "occurrence"
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"), primary_key=True)
+    scheduled_for: Mapped[datetime] = mapped_column(primary_key=True)
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batch.id"))
+    note: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Idempotency(Base):
+    """A client's Idempotency-Key, kept in the ticket's own transaction."""
+
+    __tablename__ = "idempotency"
+    client: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    ticket_id: Mapped[UUID] = mapped_column(ForeignKey("ticket.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index(None, "created_at"),)
+
+
+class AuditEvent(Base):
+    """The append-only log. `hash` chains each row to all before it; UPDATE, DELETE and TRUNCATE are refused."""
+
+    __tablename__ = "audit_event"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    ticket_id: Mapped[UUID | None]
+    batch_id: Mapped[UUID | None]
+    model_id: Mapped[int | None]
+    body: Mapped[str]
+    """Canonical JSON: the bytes that were hashed."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    __table_args__ = (
+        Index(None, "ticket_id", postgresql_where=text("ticket_id IS NOT NULL")),
+        Index(None, "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
+        Index(None, "model_id", "seq", postgresql_where=text("model_id IS NOT NULL")),
+    )
+
+
+class AuditHead(Base):
+    """One row: the last sequence number and hash. Its row lock orders the appenders."""
+
+    __tablename__ = "audit_head"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    seq: Mapped[int]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
+class Installation(Base):
+    """One row: what this installation made up for itself on its first migration."""
+
+    __tablename__ = "installation"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    cursor_key: Mapped[bytes] = mapped_column(LargeBinary)
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

@@ -1,0 +1,211 @@
+"""Rows become response shapes, inside the transaction that read them."""
+
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import runs, tickets, versions
+from app.schemas import (
+    BatchView,
+    Counts,
+    DatasetView,
+    DeletionAccepted,
+    ModelDetail,
+    ModelView,
+    ObligationView,
+    PolicyView,
+    ScheduleView,
+    TicketView,
+    VerdictView,
+    VersionView,
+)
+from app.tables import (
+    Batch,
+    BatchState,
+    Dataset,
+    Model,
+    Obligation,
+    ObligationState,
+    Policy,
+    Schedule,
+    Ticket,
+    Verdict,
+    Version,
+)
+
+
+def counts(ticket: Ticket) -> Counts:
+    return Counts(
+        accepted=ticket.accepted,
+        unknown=ticket.unknown,
+        already_forgotten=ticket.already_forgotten,
+        pending_elsewhere=ticket.pending_elsewhere,
+    )
+
+
+def accepted(made: tickets.Accepted) -> DeletionAccepted:
+    """Needs no read: what was just written is known."""
+    counted = Counts(
+        accepted=made.counts.accepted,
+        unknown=made.counts.unknown,
+        already_forgotten=made.counts.already_forgotten,
+        pending_elsewhere=made.counts.pending_elsewhere,
+    )
+    href = f"/deletions/{made.ticket_id}"
+    return DeletionAccepted(id=made.ticket_id, state=made.state, counts=counted, models=made.models, href=href)
+
+
+def ticket(row: Ticket) -> TicketView:
+    return TicketView(
+        id=row.id,
+        client=row.client,
+        dataset=row.dataset.name,
+        reason=row.reason,
+        risk_tier=row.risk_tier,
+        external_id=row.external_id,
+        state=row.state,
+        counts=counts(row),
+        created_at=row.created_at,
+        deadline=row.deadline_at,
+        closed_at=row.closed_at,
+        data_removed_at=row.data_removed_at,
+        data_releasable_at=row.data_releasable_at,
+        obligations=[obligation(owed) for owed in row.obligations],
+    )
+
+
+def obligation(row: Obligation) -> ObligationView:
+    clean = f"{row.model.name}-v{row.version.number}" if row.version else None
+    return ObligationView(
+        model=row.model.name,
+        state=row.state,
+        samples=row.samples,
+        clean_version=clean,
+        clean_since=row.fulfilled_at,
+        batch=row.batch_id,
+        doing=doing(row),
+        progress=row.batch.progress if row.batch and row.state is ObligationState.BATCHED else float(clean is not None),
+        audit=f"/models/{clean}/audit" if clean else None,
+    )
+
+
+def doing(row: Obligation) -> str | None:
+    """One phrase for somebody who waits."""
+    if row.state is ObligationState.PENDING:
+        return row.model.held or "waits for its batch to close"
+    if row.state is ObligationState.BATCHED and row.batch is not None:
+        if row.batch.state is BatchState.READY:
+            return "waits for a worker"
+        return ": ".join(part for part in (row.batch.rung, row.batch.step) if part)
+    if row.state is ObligationState.QUARANTINED and row.batch is not None:
+        return f"held for an operator: {row.batch.failure}"
+    return None
+
+
+def dataset(row: Dataset) -> DatasetView:
+    return DatasetView(
+        name=row.name,
+        samples=row.sample_count,
+        subjects=row.subject_count,
+        manifest_sha256=row.manifest_digest,
+        created_at=row.created_at,
+    )
+
+
+def model(session: Session, row: Model) -> ModelView:
+    waiting = select(func.count()).select_from(Obligation)
+    waiting = waiting.where(Obligation.model_id == row.id, Obligation.state == ObligationState.PENDING)
+    current = session.get(Version, row.current_version_id) if row.current_version_id else None
+    return ModelView(
+        name=row.name,
+        dataset=row.dataset.name,
+        problem=row.problem,
+        current_version=f"{row.name}-v{current.number}" if current else None,
+        pending_obligations=session.scalar(waiting) or 0,
+        held=row.held,
+        created_at=row.created_at,
+    )
+
+
+def model_detail(session: Session, row: Model) -> ModelDetail:
+    open_batch = runs.running(session, row.id)
+    return ModelDetail(
+        **model(session, row).model_dump(),
+        versions=[version(v, row.current_version_id) for v in versions.line(session, row)],
+        running=batch(session, open_batch) if open_batch else None,
+    )
+
+
+def version(row: Version, current_id: int | None) -> VersionView:
+    name = versions.name_of(row)
+    return VersionView(
+        version=name,
+        model=row.model.name,
+        kind=row.kind,
+        parent=f"{row.model.name}-v{row.number - 1}" if row.parent_id else None,
+        weights_sha256=row.weights_digest,
+        weights_bytes=row.weights_bytes,
+        published_at=row.published_at,
+        superseded_at=row.superseded_at,
+        weights_purged_at=row.weights_purged_at,
+        current=row.id == current_id,
+        audit=f"/models/{name}/audit",
+        weights=f"/models/{name}/weights",
+    )
+
+
+def batch(session: Session, row: Batch) -> BatchView:
+    published = session.scalar(select(Version.number).where(Version.batch_id == row.id))
+    owed = session.scalar(select(func.count()).select_from(Obligation).where(Obligation.batch_id == row.id))
+    return BatchView(
+        id=row.id,
+        model=row.model.name,
+        kind=row.kind,
+        trigger=row.trigger,
+        state=row.state,
+        why=row.why,
+        requested_by=row.requested_by,
+        parent=f"{row.model.name}-v{row.parent_version.number}" if row.parent_version else None,
+        version=f"{row.model.name}-v{published}" if published else None,
+        obligations=owed or 0,
+        attempt=row.attempt,
+        rung=row.rung,
+        step=row.step,
+        progress=row.progress,
+        failure=row.failure,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def verdicts(session: Session, batch_id: UUID) -> list[VerdictView]:
+    """Every verdict of a batch, in the order they fell."""
+    found = session.scalars(select(Verdict).where(Verdict.batch_id == batch_id).order_by(Verdict.id))
+    return [verdict(row) for row in found]
+
+
+def verdict(row: Verdict) -> VerdictView:
+    return VerdictView(
+        rung=row.rung,
+        decision=row.decision,
+        reasons=row.reasons,
+        method=row.method,
+        statistics=row.statistics,
+        thresholds=row.thresholds,
+        seconds=row.seconds,
+        weights_sha256=row.weights_digest,
+        truth=row.truth,
+        at=row.created_at,
+    )
+
+
+def policy(row: Policy, name: str) -> PolicyView:
+    return PolicyView.model_validate(
+        {"model": name, "number": row.number, "author": row.author, "created_at": row.created_at, "policy": row.body}
+    )
+
+
+def schedule(row: Schedule) -> ScheduleView:
+    return ScheduleView(id=row.id, model=row.model.name, cron=row.cron, author=row.author, next_at=row.next_at)

@@ -1,0 +1,33 @@
+"""The doorbell: what it costs when nobody is there to hear it."""
+
+import kombu.utils.functional
+import pytest
+import structlog
+
+from app import queue
+
+
+def never(seconds: float) -> None:
+    raise AssertionError(f"a caller would wait {seconds} s for a broker that is down")
+
+
+def test_a_broker_that_is_down_is_reported_once_and_not_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kombu.utils.functional, "sleep", lambda seconds: seconds and never(seconds))
+    with structlog.testing.capture_logs() as lines:
+        queue.nudge(1, 2, 3)
+    assert [(line["event"], line["model"]) for line in lines] == [("nudge.lost", 1)]
+
+
+def test_tasks_are_named_by_strings_that_the_workers_know() -> None:
+    assert {queue.WORK, queue.SWEEP, queue.PURGE} == {"expunge.work", "expunge.sweep", "expunge.purge"}
+    tasks = {entry["task"] for entry in queue.celery.conf.beat_schedule.values()}
+    assert tasks == {queue.SWEEP, queue.PURGE}
+
+
+def test_delivery_is_at_least_once() -> None:
+    conf = queue.celery.conf
+    assert conf.task_acks_late
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.visibility_timeout > conf.task_time_limit

@@ -1,0 +1,508 @@
+"""The audit page: every kind of version, every number, no script, no inline style, nothing unescaped."""
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+from uuid import UUID
+
+import pytest
+from starlette.requests import Request
+from typing_extensions import override
+
+from app import evidence, pages, policy
+from app.evidence import Ancestor, Attempt, Budget, Lineage, Report, TicketLine
+from app.policy import PolicyBody
+from app.schemas import VerdictView, VersionView
+from app.tables import Decision, Reason, RiskTier, VersionKind
+
+START = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
+BATCH = UUID("5f0c6c1e-7d3b-4a55-9b1e-0d6a1f6f8a01")
+HOSTILE = '"><script>alert(\'x\')</script><b style="color:red">&amp;'
+FAIR = "assumes D_f is a fair draw within its classes"
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def figure(name: str, estimate: float, low: float, high: float, n: int, estimator: str = "holdout") -> dict[str, Any]:
+    fields = {"name": name, "estimate": estimate, "low": low, "high": high, "level": 0.9, "n": n}
+    return fields | {"estimator": estimator, "interval": "Newcombe hybrid score", "note": f"{name}; {FAIR}"}
+
+
+def figures(ue: float = 0.021) -> dict[str, Any]:
+    """As the database gives them back: in no order that means anything."""
+    made = [
+        figure("ue", ue, ue - 0.061, ue + 0.058, 100),
+        figure("mu", -0.0043, -0.0121, 0.0038, 1201, "paired with the parent"),
+        figure("recall", 0.7731, 0.6902, 0.8401, 100, "observed"),
+        figure("accuracy", 0.9652, 0.9551, 0.9729, 1201, "observed"),
+        figure("exposure", 0.0182, -0.0354, 0.0719, 100),
+        figure("residual", -0.0511, -0.0917, -0.0105, 100),
+        figure("attack_fpr", 0.5512, 0.4988, 0.6026, 301, "share of unseen samples called member"),
+        figure("attack_tpr", 0.9405, 0.9118, 0.9611, 402, "share of retained samples called member"),
+        figure("worst_class", -0.0417, -0.1193, 0.0359, 121, "paired with the parent"),
+        figure("holdout_shift", -0.0266, -0.0513, -0.0019, 301, "paired with the parent"),
+        figure("accuracy_before", 0.9694, 0.9599, 0.9767, 1201, "observed"),
+        figure("exposure_before", 0.1387, 0.0871, 0.1903, 100),
+        figure("attack_threshold", 0.03471, 0.03471, 0.03471, 803, "fit") | {"interval": "none"},
+    ]
+    return {statistic["name"]: statistic for statistic in made}
+
+
+def trial(eta: float, exposure: float | None) -> dict[str, Any]:
+    return {"eta": eta, "exposure": exposure, "accuracy": 0.9641, "within_budget": exposure is not None}
+
+
+METHOD: dict[str, Any] = {
+    "method": "iau",
+    "settings": {"variant": "ia+gc", "weights": "means", "step": "sgd", "eta": None, "eta_max": 10.0},
+    "eta": 0.284127341,
+    "within_budget": True,
+    "search": [trial(0.25, 0.0614), trial(0.5, None), trial(0.284127341, 0.0119)],
+    "update_norm": 0.7713,
+    "parent_norm": 21.402,
+    "forget_count": 100,
+    "retain_count": 1098,
+    "forget_sha256": sha("forget"),
+}
+ENVIRONMENT: dict[str, Any] = {
+    "expunge": "0.1.0",
+    "torch": "2.13.0",
+    "device": "cpu",
+    "threads": 2,
+    "seed": 7,
+    "recipe": {"optimizer": "adam", "learning_rate": 0.001, "epochs": 40, "batch_size": 64, "patience": None},
+    "split": "expunge/tune-audit/1",
+}
+
+
+def verdict(
+    decision: Decision = Decision.PUBLISH, rung: str = "iau", minutes: float = 3, **changes: Any
+) -> VerdictView:
+    fields: dict[str, Any] = {
+        "rung": rung,
+        "decision": decision,
+        "reasons": ["MU [-0.012, +0.004] against ±0.03: the whole interval is within", "worst class loses 0.042"],
+        "method": METHOD,
+        "statistics": figures(),
+        "thresholds": PolicyBody().thresholds.model_dump(),
+        "seconds": {"update": 0.412, "validate": 0.133, "gradients_of_the_rest": 0.021},
+        "weights_sha256": sha(f"{rung} {decision} {minutes}"),
+        "truth": None,
+        "at": at(minutes),
+    }
+    return VerdictView(**fields | changes)
+
+
+def version(kind: VersionKind, number: int, verdict: VerdictView, **changes: Any) -> VersionView:
+    name = f"lenet-v{number}"
+    fields: dict[str, Any] = {
+        "version": name,
+        "model": "lenet",
+        "kind": kind,
+        "parent": f"lenet-v{number - 1}" if number > 1 else None,
+        "weights_sha256": verdict.weights_sha256,
+        "weights_bytes": 247_224,
+        "published_at": at(4),
+        "superseded_at": None,
+        "weights_purged_at": None,
+        "current": True,
+        "audit": f"/models/{name}/audit",
+        "weights": f"/models/{name}/weights",
+    }
+    return VersionView(**fields | changes)
+
+
+def ticket(number: int, **changes: Any) -> TicketLine:
+    fields: dict[str, Any] = {
+        "ticket": UUID(int=0x7C9E6679_7425_40DE_944B_E07FC1F90AE0 + number),
+        "reason": Reason.ERASURE_REQUEST,
+        "risk_tier": RiskTier.STANDARD,
+        "samples": 60 + number,
+        "received_at": at(number - 30),
+        "data_removed_at": at(number - 30),
+        "fulfilled_at": at(4),
+        "data_releasable_at": None,
+    }
+    return TicketLine(**fields | changes)
+
+
+def ancestor(number: int, kind: VersionKind) -> Ancestor:
+    name = f"lenet-v{number}"
+    return Ancestor(
+        version=name,
+        kind=kind,
+        weights_sha256=sha(name),
+        published_at=at(number * 10 - 100),
+        forgotten=0 if number == 1 else 36,
+        audit=f"/models/{name}/audit",
+    )
+
+
+def lineage(tickets: list[TicketLine], parents: list[Ancestor], **changes: Any) -> Lineage:
+    fields: dict[str, Any] = {
+        "dataset": "digits",
+        "problem": "digits",
+        "samples_in_manifest": 1198,
+        "manifest_sha256": sha("manifest"),
+        "samples_excluded": 136,
+        "excluded_ordinals_sha256": sha("excluded"),
+        "forgotten_by_this_version": 123,
+        "tickets": tickets,
+        "parents": parents,
+    }
+    return Lineage(**fields | changes)
+
+
+def event(seq: int, kind: str, **data: Any) -> dict[str, Any]:
+    body = {"seq": seq, "at": at(seq - 40).isoformat(), "kind": kind, "actor": "expunge", "ticket": None}
+    return body | {"batch": str(BATCH), "model": 1, "data": data}
+
+
+TIMELINE = [
+    event(41, "batch.closed", batch_kind="unlearn", trigger="flush", tickets=[str(ticket(1).ticket)], policy=3),
+    event(42, "run.claimed", epoch=1, attempt=1),
+    event(43, "verdict.recorded", verdict=17, decision="publish", weights=sha("v3"), reasons=["one", "two"]),
+    event(44, "version.published", version="lenet-v3", tickets=[]),
+]
+
+
+def report(view: VersionView, judged: VerdictView, **changes: Any) -> Report:
+    fields: dict[str, Any] = {
+        "version": view,
+        "summary": "lenet-v3 is an approximate update for 123 samples that passed its policy's tests: estimated MU -0.004 "
+        "[-0.012, +0.004] within ±0.03, estimated UE +0.021 [-0.040, +0.079] within ±0.15.",
+        "lineage": lineage(
+            [ticket(1), ticket(2)], [ancestor(2, VersionKind.UNLEARNED), ancestor(1, VersionKind.TRAINED)]
+        ),
+        "batch": BATCH,
+        "why": "closed by flush",
+        "policy": PolicyBody().model_dump(mode="json"),
+        "verdict": judged,
+        "attempts_at_a_verdict": [judged],
+        "runs": [
+            Attempt(epoch=1, worker="node-a:311", started_at=at(0), finished_at=None, outcome=None, detail=None),
+            Attempt(
+                epoch=2,
+                worker="node-b:87",
+                started_at=at(1),
+                finished_at=at(4),
+                outcome="published",
+                detail="lenet-v3",
+            ),
+        ],
+        "drift": Budget(
+            live_samples=1198, forgotten=159, updates=2, days=3.25, limits=PolicyBody().drift.model_dump(mode="json")
+        ),
+        "environment": ENVIRONMENT,
+        "not_promised": list(evidence.LIMITS_OF_AN_UPDATE),
+        "timeline": TIMELINE,
+    }
+    return Report(**fields | changes)
+
+
+def unlearned() -> Report:
+    """An approximate update, and what a later retrain showed."""
+    truth = {"mu": -0.0061, "estimated_mu": -0.0043, "estimated_ue": 0.021, "retrained_accuracy": 0.9713}
+    judged = verdict(truth=truth | {"ue": 0.0348, "retrained_recall": 0.7383})
+    return report(version(VersionKind.UNLEARNED, 3, judged), judged)
+
+
+def trained() -> Report:
+    """A first version: one statistic, no ticket, no parent."""
+    judged = verdict(
+        rung="retrain",
+        reasons=["first training: test accuracy 0.969"],
+        method={"method": "retrain", "epochs": 40, "samples": 1198},
+        statistics={"accuracy": figure("accuracy", 0.9694, 0.9599, 0.9767, 1201)},
+        seconds={"train": 9.81, "validate": 0.05},
+    )
+    view = version(VersionKind.TRAINED, 1, judged, current=False, superseded_at=at(50), weights_purged_at=at(90))
+    return report(
+        view,
+        judged,
+        summary="lenet-v1 is the model's first version, trained on the manifest without 0 excluded samples.",
+        lineage=lineage([], [], samples_excluded=0, forgotten_by_this_version=0),
+        why="the model was registered",
+        runs=[],
+        drift=Budget(live_samples=1198, forgotten=0, updates=0, days=0.0, limits=PolicyBody().drift.model_dump()),
+        not_promised=list(evidence.LIMITS_OF_A_RETRAIN),
+        timeline=[],
+    )
+
+
+def retrained() -> Report:
+    """A retrain that an approximate update led to: the failed attempt shows with all its figures."""
+    failed = verdict(
+        Decision.ESCALATE,
+        minutes=2,
+        statistics=figures(ue=0.312),
+        reasons=["UE [+0.251, +0.370] against ±0.15: wholly above, members still stand out"],
+        truth={
+            "mu": -0.0022,
+            "estimated_mu": -0.0043,
+            "estimated_ue": 0.312,
+            "ue": None,
+            "why_no_ue": "gone (OSError)",
+        },
+    )
+    accuracies = {name: figures()[name] for name in ("accuracy", "accuracy_before")}
+    judged = verdict(rung="retrain", minutes=9, statistics=accuracies, method={"method": "retrain", "epochs": 40})
+    return report(
+        version(VersionKind.RETRAINED, 4, judged),
+        judged,
+        summary="lenet-v4 was retrained from its initial weights without 136 excluded samples.",
+        attempts_at_a_verdict=[failed, judged],
+        not_promised=list(evidence.LIMITS_OF_A_RETRAIN),
+    )
+
+
+KINDS = {"unlearned": unlearned, "trained": trained, "retrained": retrained}
+
+
+def render(made: Report) -> str:
+    return pages.templates.env.get_template("audit.html").render(report=made)
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page."""
+
+    VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.pieces: list[str] = []
+        self.feed(html)
+        assert self.open == [], "every element is closed"
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"<{tag}> names an attribute twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID and not self.get_starttag_text().endswith("/>"):  # type: ignore[union-attr]  # there is one here
+            self.open.append(tag)
+
+    @override
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    @override
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    @override
+    def handle_data(self, data: str) -> None:
+        self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(params=KINDS)
+def made(request: pytest.FixtureRequest) -> Report:
+    return KINDS[request.param]()
+
+
+def test_page_keeps_its_content_policy(made: Report) -> None:
+    page = Page(render(made))
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "style", "iframe", "object", "form", "img"}
+        assert "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "src", "xlink:href"):
+            assert re.match(r"(\.\./\.\./|#)", attributes.get(name) or "#"), "nothing but our own addresses"
+    assert [link["href"] for link in page.all("link")] == ["../../static/expunge.css"]
+
+
+def test_render_sends_the_policy() -> None:
+    request = Request({"type": "http", "method": "GET", "path": "/models/lenet-v3/audit", "headers": []})
+    response = pages.render(request, "audit.html", {"report": unlearned()}, {"Vary": "Accept"})
+    assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert b"lenet-v3" in bytes(response.body)
+
+
+def test_page_can_be_read_aloud(made: Report) -> None:
+    page = Page(render(made))
+    assert page.all("html") == [{"lang": "en"}]
+    assert [len(page.all(tag)) for tag in ("main", "h1", "header", "footer")] == [1, 1, 1, 1]
+    identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(identities)) == len(identities)
+    for attributes in page.all("section"):
+        assert attributes["aria-labelledby"] in identities
+    for attributes in page.all("a"):
+        assert (attributes["href"] or "").removeprefix("#") in identities or not (attributes["href"] or "").startswith(
+            "#"
+        )
+    assert all("scope" in attributes for attributes in page.all("th"))
+    assert all(a.get("role") == "img" and a["aria-label"] for a in page.all("svg"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_is_on_the_page(kind: str) -> None:
+    made = KINDS[kind]()
+    text = Page(render(made)).text
+    for number in numbers(made.model_dump(mode="json")):
+        assert any(form in text for form in forms(number)), number
+    for attempt in made.attempts_at_a_verdict:
+        for name, statistic in attempt.statistics.items():
+            for part in ("estimate", "low", "high"):
+                value = statistic[part]
+                assert {f"{value:+.3f}", f"{value:.3f}", f"{value:.4g}"} & set(re.split(r"[\s\[\],]+", text)), name
+            assert statistic["note"] in text
+            assert statistic["estimator"] in text
+    for sentence in [made.summary, *made.not_promised, *made.verdict.reasons]:
+        assert sentence in text
+
+
+def numbers(value: Any) -> list[float]:
+    """All numbers in a JSON value, however deep; a level of confidence is shown in percent."""
+    if isinstance(value, dict):
+        return [n for key, v in value.items() if key != "level" for n in numbers(v)]
+    if isinstance(value, list):
+        return [n for v in value for n in numbers(v)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def forms(number: float) -> list[str]:
+    return [str(number), f"{number:+.3f}", f"{number:.3f}", f"{number:.6g}", f"{number:.4g}", f"{number:.2f} s"]
+
+
+def test_digests_and_times_are_whole(made: Report) -> None:
+    text = Page(render(made)).text
+    lines = made.lineage
+    for digest in (lines.manifest_sha256, lines.excluded_ordinals_sha256, made.version.weights_sha256, str(made.batch)):
+        assert digest in text
+    for line in lines.tickets:
+        assert str(line.ticket) in text
+        assert pages.moment(line.received_at) in text
+    for parent in lines.parents:
+        assert {"href": f"../../models/{parent.version}/audit"} in Page(render(made)).all("a")
+
+
+def test_truth_stands_beside_its_estimate() -> None:
+    text = Page(render(unlearned())).text
+    assert "UE +0.021 [-0.040, +0.079] +0.035 +0.014 yes" in text
+    assert "MU -0.004 [-0.012, +0.004] -0.006 -0.002 yes" in text
+    assert "Truth against estimate" not in Page(render(trained())).text
+
+
+def test_what_could_not_be_measured_says_why() -> None:
+    assert "gone (OSError)" in Page(render(retrained())).text
+
+
+def test_a_published_version_shows_the_attempts_that_failed() -> None:
+    text = Page(render(retrained())).text
+    assert "1. iau: escalate" in text
+    assert "2. retrain: publish" in text
+    assert "wholly above, members still stand out" in text
+
+
+def test_an_accepted_exception_is_named() -> None:
+    """The policy let something pass that the plots show as not met."""
+    undetectable = {name: figure(name, 0.01, -0.04, 0.06, 100) for name in ("exposure_before", "ue_before")}
+    hidden = figures() | undetectable
+    judged = verdict(statistics=hidden)
+    view = version(VersionKind.UNLEARNED, 3, judged)
+    sentence = "did not stand out before the update, and the policy accepts that"
+    for accepts in (True, False):
+        rules = PolicyBody(accept_undetectable=accepts).model_dump(mode="json")
+        assert (sentence in Page(render(report(view, judged, policy=rules))).text) == accepts
+
+
+def test_bytes_that_were_not_judged_stand_out() -> None:
+    made = unlearned()
+    made.version.weights_sha256 = sha("other")
+    assert "NOT the published bytes" in Page(render(made)).text
+
+
+def test_hostile_text_is_text() -> None:
+    judged = verdict(
+        reasons=[HOSTILE],
+        method={HOSTILE: HOSTILE, "list": [HOSTILE], "rows": [{HOSTILE: HOSTILE}]},
+        statistics=figures() | {HOSTILE: figure(HOSTILE, 0.1, 0.0, 0.2, 5, HOSTILE)},
+        seconds={HOSTILE: 1.0},
+    )
+    made = report(
+        version(VersionKind.UNLEARNED, 3, judged, model=HOSTILE, parent=HOSTILE),
+        judged,
+        summary=HOSTILE,
+        why=HOSTILE,
+        lineage=lineage([ticket(1)], [], dataset=HOSTILE, problem=HOSTILE),
+        environment={HOSTILE: [HOSTILE]},
+        not_promised=[HOSTILE],
+        timeline=[event(41, HOSTILE, why=HOSTILE) | {"actor": HOSTILE}],
+        policy={HOSTILE: {HOSTILE: HOSTILE}},
+        runs=[Attempt(epoch=1, worker=HOSTILE, started_at=at(0), finished_at=None, outcome=HOSTILE, detail=HOSTILE)],
+    )
+    page = Page(render(made))
+    assert not page.all("script")
+    assert not page.all("b")
+    assert not [a for _, a in page.tags if "style" in a]
+    assert page.text.count("alert('x')") >= 20
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"statistics": {}, "seconds": {}, "method": {}, "reasons": []},
+        {"statistics": {"mu": {"estimate": 0.0, "low": 0.0, "high": 0.0, "n": 1, "estimator": "none"}}},
+        {"thresholds": {}},
+        {"truth": {"mu": 0.01, "ue": None}},
+    ],
+)
+def test_what_is_missing_is_no_error(changes: dict[str, Any]) -> None:
+    judged = verdict(**changes)
+    empty = Budget(live_samples=0, forgotten=0, updates=0, days=0.0, limits={})
+    view = version(VersionKind.UNLEARNED, 3, judged)
+    Page(
+        render(report(view, judged, drift=empty, policy={}, environment={}, not_promised=[], attempts_at_a_verdict=[]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"),
+    [
+        (-0.01, 0.02, "ok"),
+        (-0.03, 0.03, "ok"),
+        (0.02, 0.05, "crosses"),
+        (0.04, 0.06, "beyond"),
+        (-0.05, 0.0, "crosses"),
+        (-0.06, -0.04, "beyond"),
+    ],
+)
+def test_the_page_judges_mu_as_the_policy_does(low: float, high: float, state: str) -> None:
+    decision, _ = policy.within("MU", {"low": low, "high": high}, 0.03, "", "")
+    assert {"ok": "publish", "crosses": "inconclusive", "beyond": "escalate"}[state] == decision
+    judged = verdict(statistics={"mu": figure("mu", (low + high) / 2, low, high, 100)})
+    plots = [
+        a for a in Page(render(report(version(VersionKind.UNLEARNED, 3, judged), judged))).all("svg") if a["class"]
+    ]
+    assert plots[0]["class"] == f"plot {state}"
+
+
+def test_plots_stay_in_their_frame(made: Report) -> None:
+    for tag, attributes in Page(render(made)).tags:
+        for name in {"x", "x1", "x2", "cx"} & set(attributes):
+            assert 0 <= float(attributes[name] or "nan") <= 240, (tag, attributes)
+
+
+def test_stylesheet_loads_nothing_from_elsewhere() -> None:
+    css = (pages.STATIC / "expunge.css").read_text()
+    assert "url(" not in css
+    assert "@import" not in css
+    assert "prefers-color-scheme: dark" in css
+    assert "@media print" in css

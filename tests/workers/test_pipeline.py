@@ -1,0 +1,457 @@
+"""The main job inside one process: claim, update, judge, publish, retrain, and what goes wrong on the way."""
+
+import re
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import func, select, update
+
+from app import audit, batches, runs, store, tickets
+from app.config import settings
+from app.db import transaction
+from app.policy import PolicyBody
+from app.tables import (
+    AuditEvent,
+    Batch,
+    BatchState,
+    Decision,
+    Model,
+    Reason,
+    RiskTier,
+    TicketState,
+    Verdict,
+    Version,
+    VersionKind,
+)
+from tests.workers.conftest import EAGER, LENIENT, STRICT, Line, load_clusters, register
+from unlearning.gradients import scores
+from unlearning.splits import split_unseen
+from unlearning.training import TrainedModel, state_of
+from workers import artifacts, pipeline, problems, updates
+from workers import training as worker_training
+from workers.context import Context
+from workers.pulse import Pulse
+
+
+def verdicts(line: Line) -> list[Verdict]:
+    with transaction() as session:
+        query = select(Verdict).join(Batch, Batch.id == Verdict.batch_id).where(Batch.model_id == line.model_id)
+        return list(session.scalars(query.order_by(Verdict.id)))
+
+
+def read_by_tests() -> set[int]:
+    found: set[int] = import_module("test_problems").READ
+    return found
+
+
+def test_the_first_training_publishes_version_one(lenient: Line) -> None:
+    (version,) = lenient.versions()
+    assert (version.number, version.kind, version.excluded_count, version.parent_id) == (
+        1,
+        VersionKind.TRAINED,
+        0,
+        None,
+    )
+    assert store.get(version.weights_digest)
+    assert version.environment["torch"] == torch.__version__
+    assert lenient.batch().state is BatchState.PUBLISHED
+
+
+def test_an_update_publishes_and_fulfils_the_ticket(lenient: Line) -> None:
+    ticket_id = lenient.submit(range(40))
+    lenient.work()
+    first, second = lenient.versions()
+    assert (second.kind, second.parent_id, second.forgotten, second.excluded_count) == (
+        VersionKind.UNLEARNED,
+        first.id,
+        40,
+        40,
+    )
+    assert second.weights_digest != first.weights_digest
+    ticket = lenient.ticket(ticket_id)
+    assert ticket.state is TicketState.FULFILLED
+    assert ticket.obligations[0].version_id == second.id
+    assert ticket.data_removed_at is not None
+    assert ticket.data_releasable_at is None  # until a retrain has measured the true UE
+    (_, verdict) = verdicts(lenient)
+    assert (verdict.rung, verdict.decision, verdict.weights_digest) == ("iau", Decision.PUBLISH, second.weights_digest)
+    assert {"mu", "ue", "exposure_before", "exposure", "residual", "worst_class", "recall"} <= set(verdict.statistics)
+
+
+def test_an_update_is_repeatable_to_the_byte(lenient: Line) -> None:
+    lenient.submit(range(40))
+    lenient.work()
+    parent, child = lenient.versions()
+    context, forget = context_for(lenient, parent), np.arange(40)
+    total = updates.live_gradients(context, forget, np.array([], dtype=np.int64))
+    tuning, settings_used = context.tuning, updates.settings_of(context)
+    again = updates.unlearn(context.parent, context.problem, forget, total, tuning, settings_used)
+    assert artifacts.digest_of(artifacts.weights_bytes(again.state)) == child.weights_digest
+
+
+def context_for(line: Line, parent: Version) -> Any:
+    """A context as a run on `parent` would have it, with its gradient sum to be computed anew."""
+    with transaction() as session:
+        model = session.get_one(Model, line.model_id)
+        batch = session.scalars(
+            select(Batch).where(Batch.model_id == model.id).order_by(Batch.created_at.desc())
+        ).first()
+        assert batch is not None
+        lease = runs.Lease(
+            batch.id, 0, 1, batch.kind, model.id, model.name, model.problem, model.dataset_id,
+            model.dataset.manifest_digest, runs.Parent(parent.id, parent.number, parent.weights_digest, None), LENIENT,
+        )  # fmt: skip
+    pulse = Pulse(lease)
+    pulse.shown = float("inf")
+    return Context(lease, pulse)
+
+
+def test_what_does_not_pass_is_retrained_and_measured(strict: Line) -> None:
+    ticket_id = strict.submit(range(40))
+    strict.work()
+    _, second = strict.versions()
+    assert second.kind is VersionKind.RETRAINED
+    _, tried, exact = verdicts(strict)
+    assert tried.rung == "iau"
+    assert tried.decision is not Decision.PUBLISH
+    assert exact.rung == "retrain"
+    assert tried.truth is not None
+    assert set(tried.truth) >= {"mu", "ue", "estimated_mu", "estimated_ue"}
+    assert tried.truth_version_id == second.id
+    ticket = strict.ticket(ticket_id)
+    assert ticket.state is TicketState.FULFILLED
+    assert ticket.data_releasable_at is not None
+    with transaction() as session:
+        kinds = set(session.scalars(select(AuditEvent.kind).where(AuditEvent.batch_id == second.batch_id)))
+        assert {"batch.escalated", "verdict.recorded", "version.published", "truth.measured"} <= kinds
+        assert audit.verify(session).fault is None
+
+
+def test_the_truth_is_the_plain_difference_to_the_retrain(strict: Line) -> None:
+    strict.submit(range(40))
+    strict.work()
+    _, tried, _ = verdicts(strict)
+    assert tried.truth is not None
+    problem = problems.load("clusters")
+    retrained = updates.restore(problem, artifacts.load_weights(strict.versions()[1].weights_digest))
+    _, audit_data = split_unseen(problem)
+    test = scores(retrained, problem, audit_data.test)
+    assert tried.truth["mu"] == pytest.approx(tried.statistics["accuracy"]["estimate"] - test.correct_N.mean())
+    forget = scores(retrained, problem, problem.train, np.arange(40))
+    recall = (forget.losses_N <= tried.statistics["attack_threshold"]["estimate"]).mean()
+    assert tried.truth["ue"] == pytest.approx(tried.statistics["recall"]["estimate"] - recall)
+
+
+def test_a_retrain_reads_no_tombstoned_sample(lenient: Line) -> None:
+    lenient.submit(range(100, 140))
+    lenient.work()
+    read_by_tests().clear()
+    with transaction() as session:  # a ticket that no batch has taken yet is left out as well
+        session.execute(update(Model).values(held="for the test"))
+    lenient.submit(range(200, 210))
+    trained: list[set[int]] = []
+    real = worker_training.train
+
+    def spy(problem: Any, indices: Any, *rest: Any, **named: Any) -> Any:
+        read_by_tests().clear()
+        made = real(problem, indices, *rest, **named)
+        trained.append(set(read_by_tests()))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_training, "train", spy)
+        lenient.retrain()
+    assert trained == [set(range(400)) - set(range(100, 140)) - set(range(200, 210))]
+
+
+def test_a_ticket_that_comes_while_a_retrain_runs_goes_to_the_next_batch(lenient: Line) -> None:
+    real = worker_training.train
+    late = []
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        late.append(lenient.submit(range(40)))
+        return real(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_training, "train", slow)
+        lenient.retrain()
+    versions = lenient.versions()
+    assert [v.kind for v in versions] == [VersionKind.TRAINED, VersionKind.RETRAINED, VersionKind.UNLEARNED]
+    assert versions[1].excluded_count == 0
+    assert lenient.ticket(late[0]).obligations[0].version_id == versions[2].id
+
+
+@pytest.mark.parametrize(
+    ("tier", "reason"),
+    [(RiskTier.HIGH, Reason.OTHER), (RiskTier.LOW, Reason.UNLAWFUL_TRAINING)],
+    ids=["high tier", "unlawful"],
+)
+def test_some_tickets_get_no_approximate_answer(lenient: Line, tier: RiskTier, reason: Reason) -> None:
+    lenient.submit(range(5), tier, reason)
+    lenient.work()
+    assert lenient.versions()[1].kind is VersionKind.RETRAINED
+    assert all(verdict.rung == "retrain" for verdict in verdicts(lenient))
+
+
+def test_an_update_that_does_nothing_is_not_published(database: object) -> None:
+    load_clusters()
+    body = LENIENT.model_dump() | {"update": {"eta": 1e-300}}
+    line = register("idle", PolicyBody.model_validate(body))
+    line.work()
+    line.submit(range(40))
+    line.work()
+    assert line.versions()[1].kind is VersionKind.RETRAINED
+    assert verdicts(line)[1].reasons == ["the update left the weights as they were"]
+
+
+def test_an_update_that_does_next_to_nothing_is_not_published(database: object) -> None:
+    """The bytes differ, MU and UE are as wide as can be: what is left of the exposure gives it away."""
+    load_clusters()
+    body = LENIENT.model_dump() | {"update": {"eta": 1e-6}, "accept_undetectable": False}
+    line = register("idle", PolicyBody.model_validate(body), "memorised")
+    line.work()
+    line.submit(range(0, 400, 5))
+    line.work()
+    tried = verdicts(line)[1]
+    assert tried.statistics["exposure_before"]["low"] > 0, "the test needs a set that was learnt by heart"
+    assert tried.decision is not Decision.PUBLISH
+    assert line.versions()[1].kind is VersionKind.RETRAINED
+
+
+def test_two_models_each_answer_for_themselves(lenient: Line) -> None:
+    other = register("other", STRICT)
+    other.work()
+    ticket_id = lenient.submit(range(40))
+    lenient.work()
+    assert lenient.ticket(ticket_id).state is TicketState.WORKING
+    other.work()
+    ticket = lenient.ticket(ticket_id)
+    assert ticket.state is TicketState.FULFILLED
+    assert {o.version.kind for o in ticket.obligations if o.version} == {VersionKind.UNLEARNED, VersionKind.RETRAINED}
+
+
+def test_the_gradient_sum_is_cached_and_saves_the_pass_over_the_training_set(lenient: Line) -> None:
+    (version,) = lenient.versions()
+    assert version.gradients_digest is not None
+    lenient.submit(range(40))
+    read_by_tests().clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "settle", lambda *_: None)
+        lenient.work()
+    attack = settings_size(lenient)
+    assert (
+        len(read_by_tests()) <= 40 + 2 * attack
+    )  # D_f and the retained samples that the attack is fitted and rated on
+
+
+def settings_size(line: Line) -> int:
+    (_, verdict) = verdicts(line)
+    return int(verdict.statistics["attack_tpr"]["n"])
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_a_gradient_sum_that_cannot_be_used_is_computed_again(lenient: Line, harm: str) -> None:
+    digest = lenient.versions()[0].gradients_digest
+    assert digest is not None
+    path = settings().home / "artifacts" / store.path(digest)
+    path.unlink() if harm == "gone" else path.write_bytes(b"\0" + path.read_bytes()[1:])
+    lenient.submit(range(40))
+    lenient.work()
+    assert lenient.versions()[1].kind is VersionKind.UNLEARNED
+
+
+def test_a_sum_computed_without_a_pending_sample_gives_the_same_update(lenient: Line) -> None:
+    """The sum leaves out what was tombstoned when it was made; the update adds what it needs of D_f."""
+    parent = lenient.versions()[0]
+    context = context_for(lenient, parent)
+    forget = np.arange(40)
+    whole = updates.sum_over_live(context, context.parent, np.array([], dtype=np.int64)).total
+    apart = updates.live_gradients(context, forget, forget)
+    assert apart.count == whole.count
+    for name, value in whole.vector.items():
+        assert torch.allclose(apart.vector[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_damaged_weights_stop_the_batch_with_a_sentence(lenient: Line) -> None:
+    path = settings().home / "artifacts" / store.path(lenient.versions()[0].weights_digest)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    ticket_id = lenient.submit(range(40))
+    lenient.work()
+    batch = lenient.batch()
+    assert batch.state is BatchState.QUARANTINED
+    assert batch.failure is not None
+    assert "altered on disk" in batch.failure
+    assert len(lenient.versions()) == 1
+    assert lenient.ticket(ticket_id).state is TicketState.QUARANTINED
+
+
+@pytest.mark.parametrize(
+    ("problem", "sentence"),
+    [
+        ("reordered", "not those of the dataset's manifest"),
+        ("missing", "is installed with this worker"),
+    ],
+)
+def test_a_set_up_that_does_not_fit_is_refused_at_once(database: object, problem: str, sentence: str) -> None:
+    load_clusters()
+    line = register("misfit", LENIENT, problem)
+    line.work()
+    batch = line.batch()
+    assert (batch.state, batch.attempt) == (BatchState.QUARANTINED, 1)
+    assert batch.failure is not None
+    assert sentence in batch.failure
+
+
+@pytest.mark.parametrize(
+    ("problem", "pattern"), [("broken", r"RuntimeError in \w+\.py:\d+"), ("diverging", r"loss is not finite")]
+)
+def test_a_problem_that_fails_is_tried_again_and_then_held(
+    database: object, problem: str, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_RETRY_SECONDS", "0")
+    settings.cache_clear()
+    load_clusters()
+    line = register("failing", LENIENT, problem)
+    line.work()
+    batch = line.batch()
+    assert (batch.state, batch.attempt) == (BatchState.QUARANTINED, 3)
+    assert batch.failure is not None
+    assert re.search(pattern, batch.failure)
+    assert line.versions() == []
+
+
+def test_a_poison_ticket_is_isolated_and_its_text_is_not_repeated(
+    lenient: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_RETRY_SECONDS", "0")
+    monkeypatch.setenv("EXPUNGE_TEST_POISON", "77")
+    settings.cache_clear()
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # the poison is in D_f alone, or every reading of the rest would meet it
+        patch.setattr(updates, "gather", clean_gather(updates.gather))
+        tickets = [lenient.submit(range(start, start + 10)) for start in (40, 50, 60, 70)]
+        lenient.work()
+    states = [lenient.ticket(ticket).state for ticket in tickets]
+    assert states == [TicketState.FULFILLED, TicketState.FULFILLED, TicketState.FULFILLED, TicketState.QUARANTINED]
+    with transaction() as session:
+        log = "".join(session.scalars(select(AuditEvent.body)))
+    assert "4711" not in log
+    assert "RuntimeError in test_problems.py" in log
+
+
+def clean_gather(real: Any) -> Any:
+    def gather(parent: Any, child: Any, problem: Any, forget: Any, live: Any, *rest: Any) -> Any:
+        return real(parent, child, problem, forget, np.setdiff1d(live, [77]) if 77 not in forget else live, *rest)
+
+    return gather
+
+
+def test_a_run_that_lost_its_lease_publishes_nothing(lenient: Line) -> None:
+    lenient.submit(range(40))
+    real = updates.store.put
+    taken = []
+
+    def overtaken(data: bytes) -> str:
+        """Just before the publication, another worker takes the batch over and finishes it."""
+        if not taken:
+            taken.append(True)
+            lenient.expire_lease()
+            lenient.work()
+        return real(data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(updates.store, "put", overtaken)
+        lenient.work()
+    assert [v.number for v in lenient.versions()] == [1, 2]
+    with transaction() as session:
+        published = session.scalars(select(AuditEvent.seq).where(AuditEvent.kind == "version.published")).all()
+        assert len(published) == 2
+        assert audit.verify(session).fault is None
+
+
+def test_a_retrain_takes_over_a_batch_that_waits(lenient: Line) -> None:
+    """The retrain leaves the samples out, so the batch that held them has nothing left to forget."""
+    ticket_id = lenient.submit(range(40))
+    with transaction() as session:
+        waiting = batches.close_due(session, lenient.model_id)
+        assert waiting is not None
+        session.execute(update(Batch).where(Batch.id == waiting.id).values(not_before=func.now() + timedelta(hours=1)))
+    lenient.retrain()
+    assert [v.kind for v in lenient.versions()] == [VersionKind.TRAINED, VersionKind.RETRAINED]
+    assert lenient.ticket(ticket_id).obligations[0].version_id == lenient.versions()[1].id
+    assert {b.state for b in lenient.batches()} == {BatchState.PUBLISHED, BatchState.CANCELLED}
+
+
+def test_a_retrain_that_is_no_use_is_held_for_an_operator(strict: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_training, "train", untrained)
+    strict.retrain()
+    batch = strict.batch()
+    assert batch.state is BatchState.QUARANTINED
+    assert batch.failure is not None
+    assert "an operator must look" in batch.failure
+    assert len(strict.versions()) == 1
+    monkeypatch.undo()
+    with transaction() as session:
+        batches.retry(session, batch.id, "operator")
+    strict.work()
+    assert len(strict.versions()) == 2
+
+
+def untrained(problem: Any, *_: Any, **__: Any) -> Any:
+    torch.manual_seed(0)
+    return TrainedModel(state_of(problem.build_model()), [])
+
+
+def test_the_drift_budget_sends_the_next_batch_to_a_retrain(database: object) -> None:
+    load_clusters()
+    body = LENIENT.model_dump() | {"drift": {"max_updates": 1}, "batching": EAGER}
+    line = register("drifting", PolicyBody.model_validate(body))
+    line.work()
+    first_ticket = line.submit(range(40))
+    line.work()
+    assert line.ticket(first_ticket).data_releasable_at is None
+    line.submit(range(200, 220))
+    line.work()
+    assert [v.kind for v in line.versions()] == [VersionKind.TRAINED, VersionKind.UNLEARNED, VersionKind.RETRAINED]
+    _, first_update, _ = verdicts(line)
+    assert first_update.truth is not None  # the published update is measured against the later retrain
+    assert line.ticket(first_ticket).data_releasable_at is not None
+
+
+def test_a_destroyed_sample_leaves_mu_measured_and_ue_unknown_with_the_reason(
+    strict: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = worker_training.scores
+
+    def scores_of_what_is_left(model: Any, problem: Any, samples: Any, *indices: Any) -> Any:
+        return destroyed() if samples is problem.train else real(model, problem, samples, *indices)
+
+    monkeypatch.setattr(worker_training, "scores", scores_of_what_is_left)
+    strict.submit(range(40))
+    strict.work()
+    tried = verdicts(strict)[1]
+    assert tried.truth is not None
+    assert tried.truth["ue"] is None
+    assert tried.truth["why_no_ue"] == "the samples could not be read again (FileNotFoundError)"
+    assert isinstance(tried.truth["mu"], float)
+
+
+def destroyed() -> None:
+    raise FileNotFoundError("subject-4711-secret.png")
+
+
+def test_a_tickets_timeline_tells_of_its_batch_and_of_nobody_else(lenient: Line) -> None:
+    mine, other = lenient.submit(range(40)), lenient.submit(range(40, 60))
+    lenient.work()
+    with transaction() as session:
+        events = tickets.timeline(session, tickets.get(session, "client", mine))
+    kinds = [event["kind"] for event in events]
+    assert kinds[0] == "ticket.accepted"
+    assert {"batch.closed", "run.claimed", "verdict.recorded", "version.published", "ticket.fulfilled"} <= set(kinds)
+    assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
+    assert str(other) not in str(events)

@@ -1,0 +1,68 @@
+"""What a run has at hand: its lease and heartbeat, the problem, the two halves of unseen data, the parent's network."""
+
+import platform
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from app.runs import Lease
+from unlearning.problem import Problem
+from unlearning.splits import AuditData, TuningData, split_unseen
+from unlearning.training import restore
+from workers import artifacts
+from workers.problems import load_for
+from workers.pulse import Pulse
+
+
+@dataclass
+class Context:
+    """One run's things, each made when it is first asked for."""
+
+    lease: Lease
+    pulse: Pulse
+
+    @cached_property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def problem(self) -> Problem:
+        return load_for(self.lease.problem, self.lease.manifest_digest)
+
+    @cached_property
+    def unseen(self) -> tuple[TuningData, AuditData]:
+        return split_unseen(self.problem)
+
+    @property
+    def tuning(self) -> TuningData:
+        return self.unseen[0]
+
+    @property
+    def audit(self) -> AuditData:
+        return self.unseen[1]
+
+    @cached_property
+    def parent(self) -> nn.Module:
+        """The parent version's network, its bytes verified against their digest."""
+        assert self.lease.parent is not None
+        return restore(self.problem, artifacts.load_weights(self.lease.parent.weights_digest), self.device)
+
+    def environment(self) -> dict[str, Any]:
+        """What the bytes depend on besides the inputs named elsewhere in the audit."""
+        recipe = self.problem.recipe
+        return {
+            "expunge": version("expunge"),
+            "torch": torch.__version__,
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "seed": recipe.seed,
+            "recipe": asdict(recipe),
+            "split": self.tuning.salt,
+        }

@@ -1,0 +1,101 @@
+"""The order of events: claim, load, climb the ladder, publish. No transaction is open while a network runs."""
+
+import os
+import platform
+
+import numpy as np
+import structlog
+
+from app import batches, lineage, runs, store
+from app.db import transaction
+from app.errors import Corrupt, Gone, ServiceError, StaleEpoch, whereabouts
+from app.tables import BatchKind, Version
+from unlearning.gradients import NonFinite
+from unlearning.training import Diverged
+from workers.context import Context
+from workers.problems import Refused
+from workers.pulse import Pulse
+from workers.training import retrain
+from workers.updates import approximate, cache_gradients
+
+log = structlog.get_logger()
+
+
+def work(model_id: int) -> None:
+    """Work off everything of the model that is due, batch after batch, until nothing is or another worker has it."""
+    worker = f"{platform.node()}:{os.getpid()}"
+    while True:
+        with transaction() as session:
+            batches.close_due(session, model_id)
+        with transaction() as session:
+            lease = runs.claim(session, model_id, worker)
+        if lease is None:
+            return
+        run(lease)
+
+
+def run(lease: runs.Lease) -> None:
+    """One attempt at a batch. Whatever it raises becomes a failed run, unless the batch has gone to another."""
+    bound = log.bind(batch=str(lease.batch_id), model=lease.model, epoch=lease.epoch)
+    with Pulse(lease) as pulse:
+        context = Context(lease, pulse)
+        try:
+            version = climb(context)
+        except StaleEpoch:
+            bound.warning("run.superseded")
+            return
+        except Exception as error:  # noqa: BLE001 - a user's Problem may raise anything, and the ticket must outlive it
+            failed(lease, error, bound)
+            return
+    if version is not None:
+        bound.info("run.published", version=version.number)
+        settle(context, version)
+
+
+def climb(context: Context) -> Version | None:
+    """The batch's way up the ladder; None when there was nothing left to forget."""
+    lease = context.lease
+    if lease.kind is not BatchKind.UNLEARN:
+        return retrain(context)
+    with transaction() as session:
+        forget = np.asarray(lineage.forget_set(session, lease.batch_id, lease.model_id), dtype=np.int64)
+    if len(forget) == 0:
+        with transaction() as session:
+            runs.nothing_left(session, lease)
+        return None
+    ladder = lease.policy.ladder
+    for rung, following in zip(ladder, [*ladder[1:], ""], strict=True):
+        version = approximate(context, forget, following) if rung == "iau" else retrain(context)
+        if version is not None:
+            return version
+    raise AssertionError("the ladder ends in a retrain, which publishes or raises")
+
+
+def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.FilteringBoundLogger) -> None:
+    """Put the failure on record. What a user's code raised is named by kind and place, never by its text: that may
+    hold somebody's id."""
+    if isinstance(error, ServiceError):
+        detail = error.detail
+    elif isinstance(error, Refused | Diverged | NonFinite):
+        detail = str(error)
+    else:
+        detail = whereabouts(error)
+    bound.error("run.failed", why=detail)
+    # A missing or damaged parent, or a set-up that does not fit, will be the same in a minute.
+    again = not isinstance(error, Refused | Corrupt | Gone)
+    try:
+        with transaction() as session:
+            runs.fail(session, lease, detail, again=again)
+    except StaleEpoch:
+        bound.warning("run.superseded")
+
+
+def settle(context: Context, version: Version) -> None:
+    """After the commit: drop the parent's gradient sum, compute the new version's. Neither holds a ticket up."""
+    parent = context.lease.parent
+    try:
+        if parent is not None and parent.gradients_digest is not None:
+            store.delete(parent.gradients_digest)
+        cache_gradients(context, version)
+    except Exception as error:  # noqa: BLE001 - the next update computes what is missing
+        log.warning("gradients.not_cached", version=version.number, error=type(error).__name__)

@@ -1,0 +1,36 @@
+"""Celery tasks: each takes an id at most and calls one function. `celery -A workers.tasks worker` runs them."""
+
+from celery.signals import worker_process_init
+
+from app import logs, sweep
+from app.db import engine
+from app.queue import PURGE, SWEEP, WORK, celery, nudge
+
+__all__ = ["celery"]
+
+
+@worker_process_init.connect
+def fresh_connections(**_: object) -> None:
+    """A forked child must not share its parent's database connections, and logs as its settings say."""
+    engine.cache_clear()
+    logs.configure()
+
+
+@celery.task(name=WORK)
+def work(model_id: int) -> None:
+    """Work off what is due for one model."""
+    from workers import pipeline  # torch is imported in the child that works, not in the parent that forks
+
+    pipeline.work(model_id)
+
+
+@celery.task(name=SWEEP)
+def sweep_due() -> None:
+    """Find what is due and ring for it."""
+    nudge(*sweep.due())
+
+
+@celery.task(name=PURGE)
+def purge() -> None:
+    """Drop what is no longer kept."""
+    sweep.purge()
