@@ -124,14 +124,18 @@ class Service:
         return subprocess.Popen(argv, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def processes(self) -> dict[int, str]:
-        """Every process that belongs to this service: pid to command line."""
+        """Every process that belongs to this service: pid to command line.
+
+        Known by its environment, or by where it works: Redis writes its title over its environment.
+        """
         found = {}
         mark = f"EXPUNGE_DATA_DIR={self.folder}".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                mine = mark in (entry / "environ").read_bytes().split(b"\0")
+                if mine or (entry / "cwd").readlink().is_relative_to(self.folder):
                     found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue  # it has just ended
