@@ -29,7 +29,7 @@ from app.errors import BadManifest, Conflict, NotFound
 from app.tables import Dataset
 
 LONGEST_ID = 512
-BLOCK_BYTES = 4 * 2**20
+BLOCK_BYTES = 2**20
 HEADER_BYTES = 2**16
 ROWS_PER_BLOCK = 100_000
 ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
