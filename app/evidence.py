@@ -133,15 +133,27 @@ def summary(version: Version, verdict: VerdictView) -> str:
     """The verdict in one sentence, claiming no more than was measured."""
     name = versions.name_of(version)
     if version.kind is VersionKind.TRAINED:
-        return f"{name} is the model's first version, trained on the manifest without {version.excluded_count} excluded samples."
+        return f"{name} is the model's first version, trained on {training_set(version)}."
     if version.kind is VersionKind.RETRAINED:
-        return f"{name} was retrained from its initial weights without {version.excluded_count} excluded samples."
+        return f"{name} was retrained from its initial weights on {training_set(version)}."
     mu, ue = verdict.statistics["mu"], verdict.statistics["ue"]
     return (
-        f"{name} is an approximate update for {version.forgotten} samples that passed its policy's tests: estimated "
+        f"{name} is an approximate update for {samples(version.forgotten)} that passed its policy's tests: estimated "
         f"MU {mu['estimate']:+.3f} [{mu['low']:+.3f}, {mu['high']:+.3f}] within ±{verdict.thresholds['mu']:g}, estimated "
         f"UE {ue['estimate']:+.3f} [{ue['low']:+.3f}, {ue['high']:+.3f}] within ±{verdict.thresholds['ue']:g}."
     )
+
+
+def training_set(version: Version) -> str:
+    """What a training read, in words: tombstoned samples are left out."""
+    total, excluded = version.model.dataset.sample_count, version.excluded_count
+    return (
+        f"{samples(total - excluded)} of the manifest's {total}" if excluded else f"all {total} samples of its manifest"
+    )
+
+
+def samples(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count} samples"
 
 
 def lineage(session: Session, version: Version) -> Lineage:

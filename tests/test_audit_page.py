@@ -228,7 +228,7 @@ def trained() -> Report:
     return report(
         view,
         judged,
-        summary="lenet-v1 is the model's first version, trained on the manifest without 0 excluded samples.",
+        summary="lenet-v1 is the model's first version, trained on all 48000 samples of its manifest.",
         lineage=lineage([], [], samples_excluded=0, forgotten_by_this_version=0),
         why="the model was registered",
         runs=[],
@@ -258,7 +258,7 @@ def retrained() -> Report:
     return report(
         version(VersionKind.RETRAINED, 4, judged),
         judged,
-        summary="lenet-v4 was retrained from its initial weights without 136 excluded samples.",
+        summary="lenet-v4 was retrained from its initial weights on 47864 samples of the manifest's 48000.",
         attempts_at_a_verdict=[failed, judged],
         not_promised=list(evidence.LIMITS_OF_A_RETRAIN),
     )

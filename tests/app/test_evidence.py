@@ -31,7 +31,7 @@ def line(database: str) -> int:
 
 def test_a_first_version(line: int) -> None:
     found = report("m-v1")
-    assert found.summary == "m-v1 is the model's first version, trained on the manifest without 0 excluded samples."
+    assert found.summary == "m-v1 is the model's first version, trained on all 20 samples of its manifest."
     assert (found.version.parent, found.version.current) == (None, False)
     assert (found.lineage.parents, found.lineage.tickets) == ([], [])
     assert found.not_promised == list(evidence.LIMITS_OF_A_RETRAIN)
@@ -58,7 +58,7 @@ def test_a_retrain_shows_what_was_tried_before_it(line: int) -> None:
     found = report("m@current")
     assert found.version.version == "m-v3"
     assert found.version.current
-    assert "retrained from its initial weights without 5 excluded samples" in found.summary
+    assert "retrained from its initial weights on 15 samples of the manifest's 20" in found.summary
     assert [(v.rung, v.decision) for v in found.attempts_at_a_verdict] == [
         ("iau", Decision.ESCALATE),
         ("retrain", Decision.PUBLISH),
@@ -68,6 +68,14 @@ def test_a_retrain_shows_what_was_tried_before_it(line: int) -> None:
     kinds = [event["kind"] for event in found.timeline]
     assert kinds[0] == "batch.closed"
     assert "version.published" in kinds
+
+
+def test_one_sample_is_not_called_samples(database: str) -> None:
+    story.dataset()
+    model_id = story.trained()
+    story.submit(1)
+    story.work(model_id)
+    assert "approximate update for 1 sample that" in report("m-v2").summary
 
 
 @pytest.mark.parametrize("reference", ["m-v1", "m-v2", "m-v3"])
