@@ -130,7 +130,8 @@ class TicketPage(BaseModel):
 class DatasetView(BaseModel):
     name: str
     samples: int
-    subjects: int = Field(description="Distinct subjects; above some ten thousand an estimate")
+    subjects: int = Field(description="Distinct subjects")
+    subjects_estimated: bool = Field(description="Whether `subjects` is an estimate, as it is for very large manifests")
     manifest_sha256: str
     created_at: datetime
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import runs, tickets, versions
+from app import manifests, runs, tickets, versions
 from app.schemas import (
     BatchView,
     Counts,
@@ -108,6 +108,7 @@ def dataset(row: Dataset) -> DatasetView:
         name=row.name,
         samples=row.sample_count,
         subjects=row.subject_count,
+        subjects_estimated=manifests.subjects_estimated(row.sample_count),
         manifest_sha256=row.manifest_digest,
         created_at=row.created_at,
     )

@@ -8,7 +8,7 @@ from typing import IO, Annotated, Any
 
 import pyarrow.csv
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from app import manifests
 from app.cli.console import Api, api, console
@@ -34,7 +34,7 @@ def load(
     with console.status(f"loading {name} ..."):
         made = upload(api(), name, from_problem(problem) if problem else from_file(file or Path()))
     console.print(
-        f"{made['name']}: {made['samples']} samples of {made['subjects']} subjects, manifest {made['manifest_sha256']}",
+        f"{made['name']}: {made['samples']} samples of {subjects(made)} subjects, manifest {made['manifest_sha256']}",
         soft_wrap=True,
     )
 
@@ -78,10 +78,15 @@ def from_problem(problem: str) -> Iterator[bytes]:
         raise ServiceError(complaint.splitlines()[-1] if complaint else f"Problem {problem!r} gave no manifest.")
 
 
+def subjects(dataset: dict[str, Any]) -> str:
+    """How many there are; an estimate says that it is one."""
+    return f"about {dataset['subjects']}" if dataset["subjects_estimated"] else str(dataset["subjects"])
+
+
 @app.command("list")
 def listing() -> None:
     """The manifests that are loaded."""
-    table = Table("name", "samples", "subjects", "manifest (SHA-256)")
+    table = Table("name", "samples", "subjects", Column("manifest (SHA-256)", overflow="fold"))
     for row in api().get("/datasets"):
-        table.add_row(row["name"], str(row["samples"]), str(row["subjects"]), row["manifest_sha256"])
+        table.add_row(row["name"], str(row["samples"]), subjects(row), row["manifest_sha256"])
     console.print(table)

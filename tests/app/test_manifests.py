@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import threading
 from itertools import count
 from typing import Any
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from typing_extensions import override
 
-from app import manifests
+from app import manifests, views
+from app.cli import datasets
 from app.db import transaction
 from app.errors import BadManifest, Conflict, NotFound
 from app.routes.datasets import Body, load_from
-from app.tables import Dataset
+from app.tables import AuditEvent, Dataset
+from tests.app import story
 from tests.app.test_tickets import wait_until_blocked
 
 Row = tuple[str, str | None]
@@ -252,6 +255,22 @@ def test_of_two_loads_at_once_one_is_told(database: str) -> None:
 def test_subjects_are_counted(database: str, subjects: list[str | None], expected: int) -> None:
     rows: list[Row] = [(f"id-{i}", subject) for i, subject in enumerate(subjects)]
     assert load(as_csv(rows), size=1 << 20).subject_count == expected
+
+
+def test_subjects_are_counted_where_a_draw_of_rows_would_mislead(database: str) -> None:
+    """One subject with half of the samples, and one for each of the others: the planner takes a third too many or few."""
+    rows: list[Row] = [(f"id-{i}", f"u{i}" if i % 2 else "everybody") for i in range(90_000)]
+    assert load(as_csv(rows), size=1 << 20).subject_count == 45_001
+    (event,) = (json.loads(each.body) for each in story.all_of(AuditEvent))
+    assert (event["data"]["subjects"], event["data"]["subjects_estimated"]) == (45_001, False)
+
+
+def test_an_estimated_count_says_that_it_is_one(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "COUNTED_UP_TO", 49)
+    for name, samples, estimated in (("small", 49, False), ("large", 50, True)):
+        made = views.dataset(load(as_csv([(f"id-{i}", f"u{i % 5}") for i in range(samples)]), name))
+        assert (made.subjects, made.subjects_estimated) == (5, estimated)
+        assert datasets.subjects(made.model_dump()) == ("about 5" if estimated else "5")
 
 
 def test_find(database: str) -> None:
