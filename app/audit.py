@@ -67,14 +67,22 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def timeline(session: Session, *, ticket_id: UUID | None = None, batch_id: UUID | None = None) -> list[dict[str, Any]]:
-    """Events of one ticket or one batch, oldest first."""
+def timeline(
+    session: Session, *, ticket_id: UUID | None = None, batch_id: UUID | None = None, tickets: bool = True
+) -> list[dict[str, Any]]:
+    """Events of one ticket or one batch, oldest first; without `tickets` nothing that names a ticket, for whoever may
+    see some clients' only."""
     query = select(AuditEvent.seq, AuditEvent.body).order_by(AuditEvent.seq)
     if ticket_id is not None:
         query = query.where(AuditEvent.ticket_id == ticket_id)
     if batch_id is not None:
         query = query.where(AuditEvent.batch_id == batch_id)
-    return [{"seq": seq} | json.loads(body) for seq, body in session.execute(query)]
+    events = [{"seq": seq} | json.loads(body) for seq, body in session.execute(query)]
+    if tickets:
+        return events
+    for each in events:
+        each["data"].pop("tickets", None)
+    return [each for each in events if each["ticket"] is None]
 
 
 @dataclass(frozen=True)

@@ -69,14 +69,14 @@ def page(
 
 @router.get("/batches/{batch_id}")
 def show(batch_id: UUID, who: MayFollow) -> BatchDetail:
-    """One batch with every verdict, the policy that judged it, and its timeline."""
+    """One batch with every verdict, the policy that judged it, and its timeline; the tickets in it are for an admin."""
     with transaction() as session:
         batch = batches.get(session, batch_id)
         return BatchDetail(
             **views.batch(session, batch).model_dump(),
             policy=batch.policy,
             verdicts=views.verdicts(session, batch_id),
-            timeline=audit.timeline(session, batch_id=batch_id),
+            timeline=audit.timeline(session, batch_id=batch_id, tickets=who.sees is None),
         )
 
 
