@@ -121,6 +121,8 @@ class Invalid(ServiceError):
 def pointer(fault: dict[str, Any]) -> str:
     """Where the fault is. A field's name is ours and may be said; one that the client made up may be somebody's id."""
     steps = [str(step) for step in fault["loc"]]
+    if fault["type"] == "json_invalid":
+        steps.pop()  # a place in the text, which `words` names, and none in the document
     if fault["type"] == "extra_forbidden":
         steps[-1] = "?"
     return "/" + "/".join(steps)
@@ -138,14 +140,21 @@ def words(fault: dict[str, Any]) -> str:
 async def on_http_error(_: Request, error: Exception) -> Response:
     """FastAPI's own 404, 405 and the like, in the same shape."""
     assert isinstance(error, HTTPException)
-    plain = ServiceError(str(error.detail), headers=dict(error.headers or {}))
-    body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": plain.detail}
+    detail = WHAT_TO_DO.get(error.status_code, str(error.detail))
+    body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": detail}
     return JSONResponse(
         body | {"code": f"http_{error.status_code}"},
         error.status_code,
-        plain.headers,
+        dict(error.headers or {}),
         media_type="application/problem+json",
     )
+
+
+WHAT_TO_DO = {
+    400: "The body cannot be read. Send JSON as UTF-8, nested no deeper than the schema is.",
+    404: "There is no such path. /docs lists those there are.",
+    405: "The path exists, the method does not. The Allow header and /docs name those there are.",
+}
 
 
 async def on_database_error(request: Request, error: Exception) -> Response:

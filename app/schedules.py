@@ -7,7 +7,7 @@ one retrain, not one each.
 
 from datetime import UTC, datetime
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
@@ -44,6 +44,8 @@ def following(cron: str, after: datetime) -> datetime:
         raise BadCron(hint)
     try:
         due: datetime = croniter(cron, after.astimezone(UTC)).get_next(datetime)
+    except CroniterBadDateError:
+        raise BadCron("No day fits the expression, so it would never come due.") from None
     except (ValueError, KeyError):
         raise BadCron(hint) from None
     return due
@@ -78,6 +80,8 @@ def all_of(session: Session) -> list[Schedule]:
 
 
 def occurrences(session: Session, schedule_id: int, limit: int) -> list[Occurrence]:
-    """Past occurrences, newest first."""
+    """Past occurrences, newest first; also those of a schedule that was removed."""
+    if session.get(Schedule, schedule_id) is None:
+        raise NotFound("No schedule of that number.")
     query = select(Occurrence).where(Occurrence.schedule_id == schedule_id)
     return list(session.scalars(query.order_by(Occurrence.scheduled_for.desc()).limit(limit)))

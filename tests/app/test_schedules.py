@@ -141,6 +141,16 @@ def test_a_removed_schedule_stays_quiet(model_id: int) -> None:
             schedules.remove(session, schedule_id, "operator")
 
 
+def test_a_schedule_that_never_was_has_no_occurrences_to_list(model_id: int) -> None:
+    with transaction() as session, pytest.raises(NotFound):
+        schedules.occurrences(session, 77, 10)
+
+
+def test_an_expression_that_no_day_fits_is_told_so() -> None:
+    with pytest.raises(BadCron, match="No day fits"):
+        schedules.following("0 0 30 2 *", NOON)
+
+
 def test_occurrences_are_listed_newest_first(model_id: int) -> None:
     schedule_id = create()
     for hours in (5, 1, 3):

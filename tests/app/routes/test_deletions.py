@@ -106,7 +106,10 @@ class TestSubmit:
     )
     def test_what_is_not_json(self, people: int, http: TestClient, content: bytes, status: int) -> None:
         response = http.post("/deletions", content=content, headers={"content-type": "application/json"})
-        is_problem(response, status)
+        said = is_problem(response, status)
+        assert status == 422 or "UTF-8" in said["detail"], "says what to do"
+        if content == b"{":
+            assert said["errors"] == [{"pointer": "/body", "detail": "not JSON (at character 1)"}]
 
     def test_an_unknown_dataset_and_unknown_ids(self, people: int, http: TestClient) -> None:
         is_problem(http.post("/deletions", json=body("a", dataset="elsewhere")), 404, "not_found")

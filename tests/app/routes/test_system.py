@@ -32,6 +32,7 @@ def test_unknown_routes_are_problems_too(http: TestClient, method: str, path: st
     response = http.request(method, path)
     said = is_problem(response, status, f"http_{status}")
     assert said["type"] == "about:blank"
+    assert "/docs" in said["detail"], "says what to do"
     assert (status == 405) == ("allow" in response.headers)
 
 
