@@ -1,6 +1,7 @@
 """What the commands share: where they print, how they speak HTTP, how they show progress."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,6 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from app.config import settings
 from app.errors import ServiceError, Unauthenticated, Unavailable
+
+SENDABLE = re.compile(r"[!-~]+")
+"""What a header can carry; an empty variable or a mangled key cannot be one of ours."""
 
 console = Console()
 errors = Console(stderr=True)
@@ -55,11 +59,12 @@ def refusal(response: httpx.Response) -> ServiceError:
 def api() -> Api:
     """The service named by EXPUNGE_API_URL, with the key in EXPUNGE_API_KEY."""
     key = settings().api_key
-    if key is None:
+    secret = key.get_secret_value().strip() if key else ""
+    if not SENDABLE.fullmatch(secret):
         raise Unauthenticated(
             "Set EXPUNGE_API_KEY to your key; `expunge keys create` makes one on the service's machine."
         )
-    return Api(settings().url, key.get_secret_value())
+    return Api(settings().url, secret)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ def register(
     body: dict[str, Any] = {"name": name, "dataset": dataset, "problem": problem}
     if policy is not None:
         try:
-            body["policy"] = json.loads(policy.read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            body["policy"] = json.loads(policy.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
             raise ServiceError(f"{policy} is no JSON file that can be read: {error}") from None
     service = api()
     service.post("/models", body)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.cli.console import Api, api, console, moment, progress, show
 from app.errors import ServiceError
@@ -29,6 +29,9 @@ def submit(
     reason: Annotated[Reason, typer.Option(help="Why they must go")] = Reason.ERASURE_REQUEST,
     tier: Annotated[RiskTier, typer.Option(help="How much is at stake")] = RiskTier.STANDARD,
     external_id: Annotated[str | None, typer.Option(help="Your own reference")] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="By when, as ISO 8601 with its zone, such as 2026-12-31T00:00:00Z")
+    ] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency-Key; a random one otherwise")] = None,
     wait: Annotated[bool, typer.Option("--watch", help="Follow it to its end")] = False,
 ) -> None:
@@ -41,6 +44,7 @@ def submit(
         "reason": reason.value,
         "risk_tier": tier.value,
         "external_id": external_id,
+        "deadline": deadline,
     }
     service = api()
     made = service.post("/deletions", body, **{"Idempotency-Key": key or str(uuid4())})
@@ -55,9 +59,11 @@ def ids_in(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except OSError as error:
         raise ServiceError(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ServiceError(f"{file} is not UTF-8 text. Write one id a line, as UTF-8.") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -109,7 +115,8 @@ def listing(
     limit: Annotated[int, typer.Option(help="At most so many, newest first")] = 50,
 ) -> None:
     """Your tickets, newest first."""
-    table = Table("ticket", "state", "samples", "received", "deadline", "reference")
+    whole = Column("ticket", overflow="fold")  # an id that is cut short is no use to the other commands
+    table = Table(whole, "state", "samples", "received", "deadline", "reference")
     parameters = {"state": state.value if state else None, "overdue": "true" if overdue else None, "limit": limit}
     for row in api().get("/deletions", **parameters)["items"]:
         times = moment(row["created_at"]), moment(row["deadline"])

@@ -1,0 +1,106 @@
+"""The command line against the API in this process: what it sends, what it shows, and a sentence where it cannot go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from app import cli
+from app.cli import console, models, policies, tickets
+from app.cli.console import Api
+from app.config import settings
+from app.errors import ServiceError, Unauthenticated
+from app.tables import Ticket
+from tests.app import story
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call `expunge` with these arguments; what it refuses is raised."""
+    service = Api("http://service", "exp_a_b")
+    service.http.close()
+    service.http = http
+    narrow = Console(width=80)
+    for module in (models, policies, tickets):
+        monkeypatch.setattr(module, "api", lambda: service)
+        monkeypatch.setattr(module, "console", narrow)
+
+    def call(*arguments: str, stdin: str | bytes = "") -> Result:
+        done = CliRunner().invoke(cli.app, arguments, input=stdin)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+    story.dataset()
+    story.trained()
+    return call
+
+
+SUBMIT = ("tickets", "submit", "--dataset", "people")
+
+
+def test_a_ticket_with_a_deadline(run: Run) -> None:
+    run(*SUBMIT, "--sample", "s-0001", "--deadline", "2027-01-01T00:00:00Z")
+    (ticket,) = story.all_of(Ticket)
+    assert ticket.deadline_at is not None
+    assert ticket.deadline_at.year == 2027
+    with pytest.raises(ServiceError, match="deadline"):
+        run(*SUBMIT, "--sample", "s-0002", "--deadline", "tomorrow")
+
+
+def test_ids_come_from_a_file_or_a_pipe(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "ids"
+    file.write_text("s-0001\n\n s-0002 \ns-0001\n", encoding="utf-8")
+    assert "2 accepted" in run(*SUBMIT, "--file", str(file)).output
+    assert "1 accepted" in run(*SUBMIT, "--file", "-", stdin="s-0003\n").output
+
+
+def test_files_that_cannot_be_read_end_in_a_sentence(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "binary"
+    file.write_bytes(b"\xff\xfe\x00")
+    register = ("models", "register", "n", "--dataset", "people", "--problem", "digits", "--policy")
+    for command in ((*SUBMIT, "--file"), register):
+        for path in (file, tmp_path / "nowhere"):
+            with pytest.raises(ServiceError, match=path.name):
+                run(*command, str(path))
+    with pytest.raises(ServiceError, match="UTF-8"):
+        run(*SUBMIT, "--file", "-", stdin=b"\xff\xfe\x00")
+    assert story.all_of(Ticket) == []
+
+
+def test_a_narrow_terminal_shows_a_ticket_s_whole_id(run: Run) -> None:
+    ticket = story.submit(1, client="admin")
+    shown = run("tickets", "list").output
+    cells = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    assert "".join(cells) == str(ticket)
+
+
+def test_a_policy_s_single_values_are_set(run: Run) -> None:
+    run("policy", "set", "m", "thresholds.ue=0.1", 'ladder=["retrain"]')
+    shown = run("policy", "show", "m").output
+    assert '"ue": 0.1' in shown
+    for wrong in ("thresholds.zz=1", "thresholds=1.0.0", "ladder.first=1"):
+        with pytest.raises(ServiceError):
+            run("policy", "set", "m", wrong)
+
+
+def test_an_unknown_ticket_is_a_sentence(run: Run) -> None:
+    with pytest.raises(ServiceError, match="No ticket of that id"):
+        run("tickets", "show", str(uuid4()))
+
+
+@pytest.mark.parametrize("key", ["", "  ", "with space", "ключ", "line\nfeed"])
+def test_what_is_no_key_is_not_sent(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("EXPUNGE_API_KEY", key)
+    settings.cache_clear()
+    try:
+        with pytest.raises(Unauthenticated, match="EXPUNGE_API_KEY"):
+            console.api()
+    finally:
+        settings.cache_clear()
