@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -57,6 +58,22 @@ def never() -> bool:
     return False
 
 
+class Observer(Protocol):
+    """Sees a training as it goes, and leaves the model as it is. `unlearning.recorder.Recorder` is one."""
+
+    def started(self, model: nn.Module) -> None:
+        """Before the first step; it may raise to refuse the training."""
+
+    def stepping(self, epoch: int, chosen: Indices) -> None:
+        """Before each step; `chosen` are the positions in `problem.train` that it is about to learn from."""
+
+    def stepped(self) -> None:
+        """After each step."""
+
+    def finished(self, state: State, epochs: int) -> None:
+        """After the last; `epochs` says how many of those seen led to the weights that were kept."""
+
+
 def train(
     problem: Problem,
     indices: Indices,
@@ -64,6 +81,7 @@ def train(
     progress: Progress = nothing,
     should_stop: ShouldStop = never,
     device: str | torch.device = "cpu",
+    observer: Observer | None = None,
 ) -> TrainedModel:
     """Train a new model on the named training samples and no others.
 
@@ -77,6 +95,7 @@ def train(
         progress: told the fraction done and a line of text every few steps; it may raise to abort.
         should_stop: asked as often; True raises `Stopped`.
         device: where to train.
+        observer: told of every step; it changes nothing about the weights.
 
     Raises:
         Diverged: the loss is no longer finite; says the epoch and step.
@@ -92,7 +111,7 @@ def train(
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         torch.manual_seed(problem.recipe.seed)
         model = problem.build_model().to(target)
-        run = _Run(problem, indices_N, model, progress, should_stop)
+        run = _Run(problem, indices_N, model, progress, should_stop, observer)
         return run.epochs(tuning)
 
 
@@ -100,16 +119,24 @@ class _Run:
     """One training in progress: the model, its optimizer and the order of samples."""
 
     def __init__(
-        self, problem: Problem, indices_N: Indices, model: nn.Module, progress: Progress, should_stop: ShouldStop
+        self,
+        problem: Problem,
+        indices_N: Indices,
+        model: nn.Module,
+        progress: Progress,
+        should_stop: ShouldStop,
+        observer: Observer | None,
     ) -> None:
         self.problem, self.recipe, self.indices_N, self.model = problem, problem.recipe, indices_N, model
-        self.progress, self.should_stop = progress, should_stop
+        self.progress, self.should_stop, self.observer = progress, should_stop, observer
         self.optimizer = _optimizer(problem.recipe, model)
         self.order = np.random.default_rng(problem.recipe.seed)
         self.device = next(model.parameters()).device
 
     def epochs(self, tuning: TuningData | None) -> TrainedModel:
         history: list[Epoch] = []
+        if self.observer is not None:
+            self.observer.started(self.model)
         best_loss, best_state, best_number = float("inf"), None, 0
         for number in range(1, self.recipe.epochs + 1):
             train_loss = self._one_epoch(number)
@@ -123,7 +150,10 @@ class _Run:
             elif number - best_number >= self.recipe.patience:
                 break
         self.progress(1.0, f"trained for {len(history)} epochs")
-        return TrainedModel(best_state or state_of(self.model), history)
+        state = best_state or state_of(self.model)
+        if self.observer is not None:
+            self.observer.finished(state, best_number or len(history))
+        return TrainedModel(state, history)
 
     def _one_epoch(self, number: int) -> float:
         """One pass in a new random order; returns the mean training loss (with its restriction) over the samples."""
@@ -135,7 +165,11 @@ class _Run:
             if step % REPORT_EVERY == 0:
                 self._report(number, step, len(starts))
             chosen = shuffled_N[start : start + self.recipe.batch_size]
+            if self.observer is not None:
+                self.observer.stepping(number, chosen)
             total += self._one_step(number, step, chosen) * len(chosen)
+            if self.observer is not None:
+                self.observer.stepped()
         return total / len(shuffled_N)
 
     def _one_step(self, number: int, step: int, chosen: Indices) -> float:

@@ -15,7 +15,7 @@ from torch import nn
 
 from unlearning.gradients import GradientSum
 from unlearning.problem import Indices, Problem
-from unlearning.recorder import Records
+from unlearning.records import Records
 from unlearning.splits import TuningData
 from unlearning.training import Progress, State, nothing
 
