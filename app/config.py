@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     artifact_url: str | None = Field(default=None, validation_alias="ARTIFACT_URL")
 
     host: str = Field(default="127.0.0.1", description="Address the API listens on under `expunge up`")
-    port: int = Field(default=8420, ge=0, le=65535, description="Port the API listens on under `expunge up`")
+    port: int = Field(default=8420, ge=1, le=65535, description="Port the API listens on under `expunge up`")
     api_url: str | None = Field(default=None, description="Where the command line finds the API")
     api_key: SecretStr | None = Field(default=None, description="Key the command line sends")
 

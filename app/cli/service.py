@@ -1,7 +1,9 @@
 """`expunge up` and `expunge migrate`: the whole service on one machine, the same code as on many."""
 
+import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +20,12 @@ from app.db import alembic_config, engine
 from app.errors import ServiceError
 from embedded.lock import exclusive
 from embedded.postgres import PostgresServer
+from embedded.processes import wait_for
 from embedded.redis import RedisServer
 from embedded.supervisor import Program, Refused, StartFailed, Supervisor
 
 DATABASE = "expunge"
+VACATE_SECONDS = 5.0
 
 
 def up(
@@ -63,6 +67,7 @@ def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
     conf.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with exclusive(conf.home), Supervisor(conf.home / "log", report) as supervisor:
+            find_free(conf.host, conf.port)
             start_servers(supervisor, conf)
             upgrade()
             for program in programs(conf):
@@ -70,6 +75,34 @@ def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
             yield supervisor
     except (Refused, StartFailed) as error:
         raise ServiceError(str(error)) from None
+
+
+def find_free(host: str, port: int) -> None:
+    """Refuse an address that somebody else listens on: their answers would be taken for ours. An API whose owner was
+    killed a moment ago is given the time to end."""
+    try:
+        if not wait_for(lambda: is_free(host, port), VACATE_SECONDS):
+            raise ServiceError(
+                f"Something else listens on {host}:{port}. Stop it, or choose another port with --port or EXPUNGE_PORT."
+            )
+    except OSError as error:
+        raise ServiceError(
+            f"{host}:{port} cannot be listened on: {error.strerror}. Choose others with --host and --port."
+        ) from None
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there. Raises `OSError` where nobody can."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
 
 
 def start_servers(supervisor: Supervisor, conf: Settings) -> None:

@@ -1,5 +1,6 @@
 """The command line against the API in this process: what it sends, what it shows, and a sentence where it cannot go on."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.cli import console, models, policies, tickets
+from app.cli import console, models, policies, service, tickets
 from app.cli.console import Api
 from app.config import settings
 from app.errors import ServiceError, Unauthenticated
@@ -104,3 +105,26 @@ def test_what_is_no_key_is_not_sent(monkeypatch: pytest.MonkeyPatch, key: str) -
             console.api()
     finally:
         settings.cache_clear()
+
+
+def test_an_address_that_somebody_listens_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their answers would be taken for ours, and two services would seem to be up."""
+    monkeypatch.setattr(service, "VACATE_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ServiceError, match=f"127.0.0.1:{port}.*--port"):
+            service.find_free("127.0.0.1", port)
+    service.find_free("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
+    with pytest.raises(ServiceError, match=f"{host}:8420 cannot be listened on"):
+        service.find_free(host, 8420)
+
+
+def test_an_api_that_is_just_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([False, False, True])
+    monkeypatch.setattr(service, "is_free", lambda *_: next(answers))
+    service.find_free("127.0.0.1", 8420)
+    assert next(answers, None) is None
