@@ -1,25 +1,35 @@
 """`expunge audit`: a version's report over HTTP, and the log's integrity straight from the database."""
 
+import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from app import audit
-from app.cli.console import api, console, interval
+from app.cli.console import Api, api, console, interval
 from app.db import transaction
+from app.errors import ServiceError
 
 app = typer.Typer(no_args_is_help=True)
+STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
 
 
 @app.command("show")
 def report(
     version: Annotated[str, typer.Argument(help="<model>-v<number>, <model>@current or <model>@<time>")],
     as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write it as a page for a browser, whole in this one file")] = None,
 ) -> None:
     """Why a version may be trusted, and what the report does not promise."""
-    found = api().get(f"/models/{version}/audit")
+    service = api()
+    if html is not None:
+        write(html, page(service, version))
+        console.print(f"{html} holds the report; open it in a browser.", highlight=False, markup=False)
+        return
+    found = service.get(f"/models/{version}/audit")
     if as_json:
         console.print_json(data=found)
         return
@@ -37,6 +47,22 @@ def report(
     console.print("Not promised:", style="bold")
     for sentence in found["not_promised"]:
         console.print(f"  {sentence}", highlight=False, markup=False)
+
+
+def page(service: Api, version: str) -> str:
+    """The report's page with its style in it: a browser that opens it sends no key, and finds no other file."""
+    found = service.call("GET", f"/models/{version}/audit", headers={"Accept": "text/html"}).text
+    style = service.call("GET", "/static/expunge.css").text
+    inlined, links = STYLESHEET.subn(lambda _: f"<style>\n{style}</style>", found)
+    assert links == 1
+    return inlined
+
+
+def write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ServiceError(f"{file} cannot be written: {error.strerror}.") from None
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.cli import console, models, policies, service, tickets
+from app.cli import audit, console, models, policies, service, tickets
 from app.cli.console import Api
 from app.config import settings
 from app.errors import ServiceError, Unauthenticated
@@ -28,7 +28,7 @@ def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run
     service.http.close()
     service.http = http
     narrow = Console(width=80)
-    for module in (models, policies, tickets):
+    for module in (audit, models, policies, tickets):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)
 
@@ -89,6 +89,21 @@ def test_a_policy_s_single_values_are_set(run: Run) -> None:
     for wrong in ("thresholds.zz=1", "thresholds=1.0.0", "ladder.first=1"):
         with pytest.raises(ServiceError):
             run("policy", "set", "m", wrong)
+
+
+def test_an_audit_becomes_one_file_for_a_browser(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "audit.html"
+    run("audit", "show", "m@current", "--html", str(file))
+    text = file.read_text(encoding="utf-8")
+    assert "Audit of" in text
+    assert "m-v1" in text
+    assert "<style>" in text
+    assert "<link" not in text
+    with pytest.raises(ServiceError, match="cannot be written"):
+        run("audit", "show", "m@current", "--html", str(tmp_path / "no" / "folder"))
+    with pytest.raises(ServiceError, match="No such version"):
+        run("audit", "show", "m-v7", "--html", str(tmp_path / "none.html"))
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_an_unknown_ticket_is_a_sentence(run: Run) -> None:
