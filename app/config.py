@@ -8,25 +8,62 @@ import hashlib
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 # A Unix socket path may have 107 bytes; Postgres appends "/.s.PGSQL.5432" to its folder.
 SOCKET_FOLDER_LIMIT = 90
 
 
+DATABASES = ("postgresql", "postgres", "postgresql+psycopg")
+BROKERS = ("redis", "rediss", "redis+socket", "sentinel")
+STORES = ("file", "s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "https")
+
+
+def reject_unknown(address: str, schemes: tuple[str, ...]) -> None:
+    """An address is looked at when it is read, not at the first ticket that needs it; its text may hold a password."""
+    scheme, separator, rest = address.partition("://")
+    if scheme not in schemes or not separator or not rest:
+        raise ValueError(f"must be an address that begins with {schemes[0]}:// (or {', '.join(schemes[1:])})")
+
+
+def a_database(value: SecretStr) -> SecretStr:
+    reject_unknown(value.get_secret_value(), DATABASES)
+    try:
+        make_url(value.get_secret_value())
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise ValueError("must be an address such as postgresql://user@host:5432/expunge") from None
+    return value
+
+
+def a_broker(value: SecretStr) -> SecretStr:
+    reject_unknown(value.get_secret_value(), BROKERS)
+    return value
+
+
+def a_store(value: str) -> str:
+    reject_unknown(value, STORES)
+    return value
+
+
 class Settings(BaseSettings):
     """One process's settings. Secrets are `SecretStr`, so that neither a log line nor a traceback prints them."""
 
-    model_config = SettingsConfigDict(env_prefix="EXPUNGE_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EXPUNGE_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(default=Path(".expunge"), description="Folder that holds the private servers and artifacts")
-    database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
-    redis_url: SecretStr | None = Field(default=None, validation_alias="REDIS_URL")
-    artifact_url: str | None = Field(default=None, validation_alias="ARTIFACT_URL")
+    database_url: Annotated[SecretStr, AfterValidator(a_database)] | None = Field(
+        default=None, validation_alias="DATABASE_URL"
+    )
+    redis_url: Annotated[SecretStr, AfterValidator(a_broker)] | None = Field(default=None, validation_alias="REDIS_URL")
+    artifact_url: Annotated[str, AfterValidator(a_store)] | None = Field(default=None, validation_alias="ARTIFACT_URL")
 
     host: str = Field(default="127.0.0.1", description="Address the API listens on under `expunge up`")
     port: int = Field(default=8420, ge=1, le=65535, description="Port the API listens on under `expunge up`")
