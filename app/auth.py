@@ -21,8 +21,10 @@ from sqlalchemy.orm import Session
 
 from app import audit
 from app.db import changed, single
-from app.errors import Forbidden, NotFound, Unauthenticated
+from app.errors import Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.tables import ApiKey
+
+LONGEST_DAYS = 36_500
 
 
 class Scope(StrEnum):
@@ -53,6 +55,10 @@ class Principal:
 
 def create_key(session: Session, client: str, scopes: list[Scope], days: float | None, by: str) -> str:
     """Make a key and return it: the one time that its secret exists outside the client."""
+    if not 1 <= len(client) <= 128 or not client.isprintable() or client != client.strip():
+        raise Unprocessable("A client's name is 1 to 128 printable characters, without spaces around it.")
+    if days is not None and not 0 < days <= LONGEST_DAYS:  # nor is a NaN
+        raise Unprocessable(f"A key expires after more than 0 and at most {LONGEST_DAYS} days, or not at all.")
     prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     expires = func.now() + timedelta(days=days) if days is not None else None
     session.add(

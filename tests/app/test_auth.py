@@ -8,7 +8,7 @@ from sqlalchemy import func, update
 from app import auth
 from app.auth import Principal, Scope
 from app.db import single, transaction
-from app.errors import NotFound, Unauthenticated
+from app.errors import NotFound, Unauthenticated, Unprocessable
 from app.tables import ApiKey
 from tests.app import story
 
@@ -24,6 +24,19 @@ def test_a_key_opens_with_its_scopes(database: str) -> None:
     assert who.may(Scope.DELETIONS_READ)
     assert not who.may(Scope.DELETIONS_WRITE)
     assert who.sees == "tool"
+
+
+@pytest.mark.parametrize("client", ["", " ", "a\nb", "a\0", "x" * 129, " padded"])
+def test_a_client_that_no_log_could_show_gets_no_key(database: str, client: str) -> None:
+    with pytest.raises(Unprocessable, match="printable"):
+        story.key(client)
+    assert story.all_of(ApiKey) == []
+
+
+@pytest.mark.parametrize("days", [0, -1, float("nan"), float("inf"), 1e30, 36_501])
+def test_a_term_that_is_none_gets_no_key(database: str, days: float) -> None:
+    with pytest.raises(Unprocessable, match="36500 days"):
+        story.key("tool", days=days)
 
 
 def test_an_admin_may_do_everything_and_sees_all(database: str) -> None:
@@ -66,13 +79,13 @@ def test_a_right_prefix_with_a_wrong_secret(database: str) -> None:
 
 
 def test_expired_and_revoked_look_like_any_other(database: str) -> None:
-    expired, revoked, never = story.key(days=1), story.key(), story.key(days=0)
+    expired, revoked = story.key(days=1), story.key()
     with transaction() as session:
         over = update(ApiKey).where(ApiKey.prefix == expired.split("_")[1])
         session.execute(over.values(expires_at=func.now() - timedelta(seconds=1)))
         auth.revoke_key(session, revoked.split("_")[1], "admin")
     said = set()
-    for key in (expired, revoked, never, "exp_nobody_x"):
+    for key in (expired, revoked, "exp_nobody_x"):
         with pytest.raises(Unauthenticated) as refused:
             authenticate(key)
         said.add(refused.value.detail)
