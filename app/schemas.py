@@ -237,7 +237,7 @@ class FlushRequest(Request):
 
 class ScheduleRequest(Request):
     model: Name
-    cron: Annotated[str, StringConstraints(min_length=9, max_length=100)] = Field(description="Five fields, in UTC")
+    cron: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(description="Five fields, in UTC")
 
 
 class ScheduleView(BaseModel):

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from app import audit
-from app.cli.console import Api, api, console, interval
+from app.cli.console import Api, api, console, interval, part
 from app.db import transaction
 from app.errors import ServiceError
 
@@ -29,7 +29,7 @@ def report(
         write(html, page(service, version))
         console.print(f"{html} holds the report; open it in a browser.", highlight=False, markup=False)
         return
-    found = service.get(f"/models/{version}/audit")
+    found = service.get(f"/models/{part(version)}/audit")
     if as_json:
         console.print_json(data=found)
         return
@@ -51,7 +51,7 @@ def report(
 
 def page(service: Api, version: str) -> str:
     """The report's page with its style in it: a browser that opens it sends no key, and finds no other file."""
-    found = service.call("GET", f"/models/{version}/audit", headers={"Accept": "text/html"}).text
+    found = service.call("GET", f"/models/{part(version)}/audit", headers={"Accept": "text/html"}).text
     style = service.call("GET", "/static/expunge.css").text
     inlined, links = STYLESHEET.subn(lambda _: f"<style>\n{style}</style>", found)
     assert links == 1

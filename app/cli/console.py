@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from app.config import settings
-from app.errors import ServiceError, Unauthenticated, Unavailable
+from app.errors import NotFound, ServiceError, Unauthenticated, Unavailable
 
 SENDABLE = re.compile(r"[!-~]+")
 """What a header can carry; an empty variable or a mangled key cannot be one of ours."""
@@ -54,6 +55,13 @@ def refusal(response: httpx.Response) -> ServiceError:
         return ServiceError(response.json()["detail"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return ServiceError(f"The service answered {response.status_code} {response.reason_phrase}.")
+
+
+def part(name: str) -> str:
+    """A name that somebody typed, as one part of a path: whatever it holds, it leads nowhere else."""
+    if name in ("", ".", ".."):
+        raise NotFound(f"Nothing is called {name!r}.")
+    return quote(name, safe="@:+")
 
 
 def api() -> Api:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Column, Table
 
 from app import manifests
-from app.cli.console import Api, api, console
+from app.cli.console import Api, api, console, part
 from app.errors import ServiceError
 
 app = typer.Typer(no_args_is_help=True)
@@ -41,7 +41,7 @@ def load(
 
 def upload(service: Api, name: str, rows: Iterator[bytes]) -> Any:
     """Stream CSV to the service; memory stays flat."""
-    return service.call("PUT", f"/datasets/{name}", content=rows, headers={"Content-Type": "text/csv"}).json()
+    return service.call("PUT", f"/datasets/{part(name)}", content=rows, headers={"Content-Type": "text/csv"}).json()
 
 
 def from_file(path: Path) -> Iterator[bytes]:

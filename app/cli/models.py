@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app.cli.console import Api, api, console, moment, progress, show
+from app.cli.console import Api, api, console, moment, part, progress, show
 from app.errors import ServiceError
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,14 +35,14 @@ def register(
     console.print(f"{name} is registered.")
     if wait:
         follow(service, name)
-        console.print(f"{name} has its first version: {service.get(f'/models/{name}@current')['version']}")
+        console.print(f"{name} has its first version: {service.get(f'/models/{part(name)}@current')['version']}")
 
 
 def follow(service: Api, name: str) -> None:
     """Show what is being done for a model until nothing is. Raises `ServiceError` when its batch was quarantined."""
     with progress() as bars:
         bar = bars.add_task(name, total=1.0, step="waits for a worker")
-        while (running := service.get(f"/models/{name}/versions")["running"]) is not None:
+        while (running := service.get(f"/models/{part(name)}/versions")["running"]) is not None:
             show(bars, bar, running["progress"], running["step"])
             time.sleep(POLL_SECONDS)
     newest = service.get("/batches", model=name, limit=1)["items"]
@@ -64,7 +64,7 @@ def listing() -> None:
 @app.command("show")
 def versions(name: str) -> None:
     """One model's versions and the batch being worked on."""
-    model = api().get(f"/models/{name}/versions")
+    model = api().get(f"/models/{part(name)}/versions")
     table = Table("version", "kind", "published", "superseded", "weights (SHA-256)")
     for row in model["versions"]:
         times = moment(row["published_at"]), moment(row["superseded_at"])
@@ -80,7 +80,7 @@ def flush(
     approve_cap: Annotated[bool, typer.Option(help="Let the batch pass the cap on the share forgotten")] = False,
 ) -> None:
     """Close the model's next batch now instead of waiting for more tickets."""
-    api().post(f"/models/{name}/flush", {"approve_cap": approve_cap})
+    api().post(f"/models/{part(name)}/flush", {"approve_cap": approve_cap})
     console.print("The next batch closes at once.")
 
 
@@ -95,4 +95,4 @@ def retrain(
     console.print(f"batch {batch['id']}")
     if wait:
         follow(service, model)
-        console.print(f"current: {service.get(f'/models/{model}@current')['version']}")
+        console.print(f"current: {service.get(f'/models/{part(model)}@current')['version']}")

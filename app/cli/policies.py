@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import Api, api, console
+from app.cli.console import Api, api, console, part
 from app.errors import ServiceError
 
 app = typer.Typer(no_args_is_help=True)
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("show")
 def detail(model: str) -> None:
     """The policy in force, as JSON."""
-    found = api().get(f"/policies/{model}")
+    found = api().get(f"/policies/{part(model)}")
     console.print(f"policy {found['number']} of {model}, by {found['author']}")
     console.print_json(data=found["policy"])
 
@@ -42,14 +42,16 @@ def split(text: str) -> tuple[str, Any]:
 
 def assign(service: Api, model: str, values: dict[str, Any]) -> Any:
     """Read the policy, change the named values, put it back with the ETag it was read under."""
-    response = service.call("GET", f"/policies/{model}")
+    response = service.call("GET", f"/policies/{part(model)}")
     policy = response.json()["policy"]
     for path, value in values.items():
         *parents, last = path.split(".")
-        part = policy
+        inner = policy
         for name in parents:
-            part = part.get(name) if isinstance(part, dict) else None
-        if not isinstance(part, dict) or last not in part:
+            inner = inner.get(name) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict) or last not in inner:
             raise ServiceError(f"A policy has no {path}. `expunge policy show {model}` lists what there is.")
-        part[last] = value
-    return service.call("PUT", f"/policies/{model}", json=policy, headers={"If-Match": response.headers["ETag"]}).json()
+        inner[last] = value
+    return service.call(
+        "PUT", f"/policies/{part(model)}", json=policy, headers={"If-Match": response.headers["ETag"]}
+    ).json()

@@ -64,7 +64,7 @@ def announce() -> None:
 def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
     """Everything started and ready inside; nothing left outside. Raises `ServiceError` with what did not start."""
     conf = settings()
-    conf.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_home(conf.home)
     try:
         with exclusive(conf.home), Supervisor(conf.home / "log", report) as supervisor:
             find_free(conf.host, conf.port)
@@ -75,6 +75,16 @@ def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
             yield supervisor
     except (Refused, StartFailed) as error:
         raise ServiceError(str(error)) from None
+
+
+def make_home(home: Path) -> None:
+    """The data folder, for its owner alone."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ServiceError(f"The data folder {home} cannot be made: {error.strerror}. Name another.") from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise ServiceError(f"The data folder {home} cannot be written to. Name another, or mend its permissions.")
 
 
 def find_free(host: str, port: int) -> None:

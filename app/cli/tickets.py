@@ -9,7 +9,7 @@ from uuid import uuid4
 import typer
 from rich.table import Column, Table
 
-from app.cli.console import Api, api, console, moment, progress, show
+from app.cli.console import Api, api, console, moment, part, progress, show
 from app.errors import ServiceError
 from app.tables import Reason, RiskTier, TicketState
 
@@ -70,7 +70,7 @@ def ids_in(file: Path | None) -> list[str]:
 @app.command("show")
 def detail(ticket: str) -> None:
     """One ticket: what each model did about it, the three facts, and its timeline."""
-    found = api().get(f"/deletions/{ticket}")
+    found = api().get(f"/deletions/{part(ticket)}")
     console.print(f"ticket {found['id']} ({found['state']}), {found['reason']}, risk tier {found['risk_tier']}")
     console.print(f"  data removed from training   {moment(found['data_removed_at'])}", highlight=False)
     console.print(f"  raw samples may be destroyed {moment(found['data_releasable_at'])}", highlight=False)
@@ -95,7 +95,7 @@ def follow(service: Api, ticket: str) -> Any:
     with progress() as bars:
         drawn: dict[str, Any] = {}
         while True:
-            found = service.get(f"/deletions/{ticket}")
+            found = service.get(f"/deletions/{part(ticket)}")
             for owed in found["obligations"]:
                 name = owed["model"]
                 if name not in drawn:
@@ -127,5 +127,5 @@ def listing(
 @app.command()
 def cancel(ticket: str) -> None:
     """Take a ticket back while no batch has taken it."""
-    api().post(f"/deletions/{ticket}/cancel", {})
+    api().post(f"/deletions/{part(ticket)}/cancel", {})
     console.print("Cancelled.")

@@ -106,6 +106,14 @@ def test_an_audit_becomes_one_file_for_a_browser(run: Run, tmp_path: Path) -> No
     assert not (tmp_path / "none.html").exists()
 
 
+@pytest.mark.parametrize("name", ["../models", "..", "m/versions", "?x=1", "#", "a%2Fb", "m\0", "%", ""])
+def test_a_name_leads_nowhere_else(run: Run, name: str) -> None:
+    commands = (("tickets", "show"), ("tickets", "cancel"), ("models", "show"), ("policy", "show"), ("audit", "show"))
+    for command in commands:
+        with pytest.raises(ServiceError):
+            run(*command, "--", name)
+
+
 def test_an_unknown_ticket_is_a_sentence(run: Run) -> None:
     with pytest.raises(ServiceError, match="No ticket of that id"):
         run("tickets", "show", str(uuid4()))
@@ -136,6 +144,16 @@ def test_an_address_that_somebody_listens_on_is_refused(monkeypatch: pytest.Monk
 def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
     with pytest.raises(ServiceError, match=f"{host}:8420 cannot be listened on"):
         service.find_free(host, 8420)
+
+
+def test_a_data_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceError, match="cannot be made: Not a directory"):
+        service.make_home(tmp_path / "file" / "home")
+    with pytest.raises(ServiceError, match="cannot be made: File exists"):
+        service.make_home(tmp_path / "file")
+    service.make_home(tmp_path / "home")
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
 
 
 def test_an_api_that_is_just_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
