@@ -71,7 +71,7 @@ def test_an_overshoot_is_taken_back_to_where_the_gap_would_be_zero() -> None:
     assert called_right(restore(problem, result.state), problem, FORGET) > 0.3
     assert result.update_norm > 0
     assert result.parent_norm == pytest.approx(
-        float(torch.cat([p.flatten() for p in parent.parameters()]).norm()), rel=1e-5
+        float(torch.cat([p.detach().flatten() for p in parent.parameters()]).norm()), rel=1e-5
     )
 
 
