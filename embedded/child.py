@@ -13,6 +13,7 @@ from embedded.launch import SAME, command
 LOG_LIMIT = 10 * 2**20
 _TAIL_LINES = 20
 _TAIL_BYTES = 16 * 1024
+_WORDS = 200
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,14 @@ class Child:
 
     def log_tail(self) -> str:
         """The last lines written since this start."""
+        return "\n".join(f"  {line}" for line in self._lines()[-_TAIL_LINES:]) or f"  (nothing in {self._log})"
+
+    def last_words(self) -> str:
+        """The last line written since this start: of a program that gave up, mostly the reason."""
+        return next((line.strip()[:_WORDS] for line in reversed(self._lines()) if line.strip()), "no word of why")
+
+    def _lines(self) -> list[str]:
         with self._log.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, end - _TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:]) or f"  (nothing in {self._log})"
+            return log.read().decode(errors="replace").splitlines()

@@ -154,6 +154,8 @@ class Supervisor:
     def _bury(self, post: _Post, child: Child) -> None:
         """Clear the dead child's group, so that its orphans do not work beside its successor, and set the date."""
         how = child.clear()
+        if how.startswith("exit"):  # not by a signal: it gave up, and may have said why
+            how = f"{how}: {child.last_words()}"
         self._janitor.remove(child.pid)
         if self._clock() - post.since >= HEALTHY_SECONDS:
             post.pause = FIRST_PAUSE

@@ -75,6 +75,20 @@ def test_death_clears_the_pool_before_the_restart(supervisor: Supervisor, folder
     assert reports[1] == f"crew restarted (pid {supervisor.pid('crew')})"
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("echo at work; echo no such module >&2; echo; exit 1", "no such module"), ("exit 1", "no word of why")],
+)
+def test_a_program_that_gives_up_is_quoted(
+    supervisor: Supervisor, folder: Path, reports: list[str], script: str, words: str
+) -> None:
+    """So that whoever started the service sees the reason without looking for a log."""
+    (folder / "log" / "worker.log").write_text("yesterday's words\n")
+    supervisor.start(Program("worker", ("sh", "-c", script)))
+    until(lambda: supervisor.poll() or reports)
+    assert reports == [f"worker died (exit status 1: {words}); restarting it in 0.5 s"]
+
+
 def test_pauses_double_up_to_a_limit(folder: Path, reports: list[str]) -> None:
     clock = Clock()
     with Supervisor(folder / "log", reports.append, clock) as supervisor:
