@@ -42,7 +42,10 @@ def main() -> None:
             "The database does not answer. Is the service up (`expunge up`), and does EXPUNGE_DATA_DIR or DATABASE_URL fit?"
         )
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
         fail(f"Settings: {faults}")
 
 

@@ -65,6 +65,6 @@ def test_what_is_no_address_is_a_sentence(
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().err
-    assert said.startswith(f"Settings: {variable}: ")
+    assert said.startswith(f"Settings: {variable}: must be an address")
     assert "://" in said
     assert SECRET not in said
