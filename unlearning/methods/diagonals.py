@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from unlearning.gradients import NonFinite, chunks, evaluating, losses_of, parameters_of
 from unlearning.problem import Indices, Problem, Samples, ordered
 
-FISHER_CHUNK = 32
+FISHER_BYTES = 256 * 1024**2
 Vector = dict[str, Tensor]
 
 
@@ -56,13 +56,13 @@ class Importance:
 
 
 def fisher_sum(
-    model: nn.Module, problem: Problem, samples: Samples, indices: Indices, chunk: int = FISHER_CHUNK
+    model: nn.Module, problem: Problem, samples: Samples, indices: Indices, chunk: int | None = None
 ) -> FisherSum:
     """F(S): exact, per sample and per class, in eval mode, by vectorised gradients of `chunk` samples at once.
 
-    Memory is chunk * classes * parameters; time |S| * classes gradients. In the model's precision, added up in float64.
-    Source: the diagonal Fisher of Golatkar et al. 2020 (arXiv:1911.04933), as its released notebook takes it: there one
-    backward pass a sample and class, here the same numbers a chunk at a time.
+    Memory is chunk * parameters, and `chunk` None keeps that to `FISHER_BYTES`; time |S| * classes gradients. In the
+    model's precision, added up in float64, so that the chunk changes the result by rounding alone. Source: the diagonal
+    Fisher of Golatkar et al. 2020 (arXiv:1911.04933) as its notebook takes it, one backward pass a sample and class.
 
     Raises:
         NonFinite: a gradient is infinite or NaN.
@@ -72,19 +72,25 @@ def fisher_sum(
     parameters: Vector = {**parameters_of(model)}
     total = {name: torch.zeros_like(value, dtype=torch.float64).detach() for name, value in parameters.items()}
     device = next(iter(parameters.values())).device
+    size = fisher_chunk(sum(value.numel() for value in parameters.values())) if chunk is None else chunk
     with evaluating(model):
-        for inputs, targets in chunks(samples, indices_N, chunk, device):
-            for name, value in _fisher_of(model, problem, parameters, inputs, targets).items():
-                total[name] += value.double()
+        for inputs, targets in chunks(samples, indices_N, size, device):
+            _add_fisher(total, model, problem, parameters, inputs, targets)
     _finite(total, "Fisher information")
     return FisherSum(total, len(indices_N))
 
 
-def _fisher_of(model: nn.Module, problem: Problem, parameters: Vector, inputs: Tensor, targets: Tensor) -> Vector:
-    """The sum over a chunk. Inputs of shape (B, ...); the gradients of (B, C, parameter) exist together for a moment."""
+def fisher_chunk(parameters: int) -> int:
+    """How many samples' float32 gradients fit `FISHER_BYTES`; 1 to 256."""
+    return max(1, min(256, FISHER_BYTES // (4 * parameters)))
+
+
+def _add_fisher(
+    total: Vector, model: nn.Module, problem: Problem, parameters: Vector, inputs: Tensor, targets: Tensor
+) -> None:
+    """Add a chunk's share to `total`, class after class."""
     with torch.no_grad():
         probabilities_BC = class_probabilities(model(inputs), targets)
-    classes_C = torch.arange(probabilities_BC.shape[1], device=targets.device, dtype=targets.dtype)
     fixed = dict(model.named_buffers())
     trainable = {name: value.detach() for name, value in parameters.items()}
 
@@ -92,13 +98,12 @@ def _fisher_of(model: nn.Module, problem: Problem, parameters: Vector, inputs: T
         outputs = functional_call(model, {**fixed, **weights}, (one_input.unsqueeze(0),))
         return losses_of(problem, outputs, label.unsqueeze(0)).squeeze(0)
 
-    of_classes = vmap(grad(loss), in_dims=(None, None, 0), randomness="different")
-    gradients = vmap(of_classes, in_dims=(None, 0, None), randomness="different")(trainable, inputs, classes_C)
-    flat = {name: value.flatten(2).square() for name, value in gradients.items()}
-    return {
-        name: torch.einsum("bc,bcp->p", probabilities_BC, value).reshape(parameters[name].shape)
-        for name, value in flat.items()
-    }
+    per_sample = vmap(grad(loss), in_dims=(None, 0, None), randomness="different")
+    for label in range(probabilities_BC.shape[1]):
+        gradients = per_sample(trainable, inputs, targets.new_tensor(label))
+        for name, value in gradients.items():
+            squared = torch.einsum("b,bp->p", probabilities_BC[:, label], value.flatten(1).square())
+            total[name] += squared.view_as(total[name])
 
 
 def class_probabilities(outputs: Tensor, targets: Tensor) -> Tensor:

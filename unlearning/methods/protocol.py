@@ -25,6 +25,10 @@ class Need(StrEnum):
 
     RETAIN_DATA = "retain_data"
     """Reads samples of D_r."""
+    RETAIN_DATA_OR_FISHER = "retain_data_or_fisher"
+    """Reads samples of D_r, unless the training's records hold the diagonal Fisher of D."""
+    RETAIN_DATA_OR_IMPORTANCE = "retain_data_or_importance"
+    """Reads samples of D_r, unless the training's records hold SSD's importance of D."""
     TUNING_DATA = "tuning_data"
     """Reads unseen data, to choose a step or to know where to stop."""
     GRADIENT_SUM = "gradient_sum"
@@ -37,11 +41,20 @@ class Need(StrEnum):
     """A parent trained in the method's own way."""
     CLASS_ONLY = "class_only"
     """D_f must be whole classes."""
+    CLASSIFICATION = "classification"
+    """One logit a class, and targets that are class numbers."""
+    CONVOLUTIONS = "convolutions"
+    """The network has Conv2d layers."""
+    SGD_TRAINING = "sgd_training"
+    """The parent was trained by plain SGD, whose learning rate the method puts to use."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a cost is reckoned from. Samples, parameters, classes; `epochs` and `batch_size` of the recipe."""
+    """What a cost is reckoned from. Samples, parameters, classes; `epochs` and `batch_size` of the recipe.
+
+    The last two say whether the training's records hold the diagonal Fisher and SSD's importance of D.
+    """
 
     forget: int
     retain: int
@@ -50,6 +63,13 @@ class Sizes:
     classes: int
     epochs: int
     batch_size: int
+    fisher_kept: bool = False
+    importance_kept: bool = False
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one float32 number a parameter."""
+        return 4 * self.parameters
 
 
 @dataclass(frozen=True)
@@ -98,11 +118,16 @@ class Outcome:
 
 
 class Method(Protocol):
-    """A way to forget. `source` names the paper, the equation and the authors' code it was read in."""
+    """A way to forget: a frozen dataclass of its settings.
+
+    `source` names the paper, the equation and the authors' code it was read in. `needs` may depend on the settings.
+    """
 
     name: ClassVar[str]
     source: ClassVar[str]
-    needs: ClassVar[frozenset[Need]]
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
 
     def cost(self, sizes: Sizes) -> Cost:
         """What `unlearn` takes for a forget set of this size; before anything is run."""
