@@ -134,6 +134,8 @@ def words(fault: dict[str, Any]) -> str:
         return f"not JSON (at character {fault['loc'][-1]})"
     if fault["type"] == "extra_forbidden":
         return "no such field; see /docs for those there are"
+    if fault["type"] == "model_attributes_type" and fault["loc"] == ("body",):
+        return "must be a JSON object, sent with Content-Type: application/json"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 

@@ -111,6 +111,11 @@ class TestSubmit:
         if content == b"{":
             assert said["errors"] == [{"pointer": "/body", "detail": "not JSON (at character 1)"}]
 
+    def test_a_body_of_another_type_is_told_which_is_wanted(self, people: int, http: TestClient) -> None:
+        form = {"content-type": "application/x-www-form-urlencoded"}  # what curl -d says unless it is told
+        said = is_problem(http.post("/deletions", content=b'{"dataset": "people"}', headers=form), 422, "invalid")
+        assert "Content-Type: application/json" in said["detail"]
+
     def test_an_unknown_dataset_and_unknown_ids(self, people: int, http: TestClient) -> None:
         is_problem(http.post("/deletions", json=body("a", dataset="elsewhere")), 404, "not_found")
         is_problem(http.post("/deletions", json=body("nobody", subject_ids=["nobody"])), 422, "nothing_known")
