@@ -34,7 +34,10 @@ def rows(text: str) -> list[list[str]]:
 
 def test_the_settings_table_is_the_settings() -> None:
     prefix = Settings.model_config["env_prefix"]
-    found = {cells[0]: cells[1:] for cells in rows(page("operations.md").partition("## One machine")[0])[2:]}
+    found = {
+        cells[0]: cells[1:]
+        for cells in rows(page("operations.md").partition("## Settings")[2].partition("## One machine")[0])[2:]
+    }
     for name, field in Settings.model_fields.items():
         variable = f"`{field.validation_alias or (prefix + name).upper()}`"
         default, described = found.pop(variable)

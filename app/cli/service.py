@@ -1,6 +1,7 @@
 """`expunge up` and `expunge migrate`: the whole service on one machine, the same code as on many."""
 
 import errno
+import importlib.util
 import os
 import signal
 import socket
@@ -64,6 +65,7 @@ def announce() -> None:
 def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
     """Everything started and ready inside; nothing left outside. Raises `ServiceError` with what did not start."""
     conf = settings()
+    check_installed()
     make_home(conf.home)
     try:
         with exclusive(conf.home), Supervisor(conf.home / "log", report) as supervisor:
@@ -75,6 +77,15 @@ def running(report: Callable[[str], None]) -> Iterator[Supervisor]:
             yield supervisor
     except (Refused, StartFailed) as error:
         raise ServiceError(str(error)) from None
+
+
+def check_installed(needed: tuple[str, ...] = ("torch", "numpy", "sklearn", "safetensors")) -> None:
+    """A worker without its packages would fail at the first ticket, and again at every sweep."""
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ServiceError(
+            f"The worker's packages are not installed ({', '.join(missing)}). Run: pip install 'expunge[worker]'"
+        )
 
 
 def make_home(home: Path) -> None:

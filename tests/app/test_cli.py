@@ -146,6 +146,12 @@ def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
         service.find_free(host, 8420)
 
 
+def test_a_worker_without_its_packages_is_refused() -> None:
+    service.check_installed()
+    with pytest.raises(ServiceError, match=r"\(no_such_package\).*pip install 'expunge\[worker\]'"):
+        service.check_installed(("typer", "no_such_package"))
+
+
 def test_a_data_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ServiceError, match="cannot be made: Not a directory"):
