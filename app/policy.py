@@ -47,6 +47,17 @@ class Update(Part):
     evaluations: int = Field(12, ge=3, le=50)
 
 
+class Calibrated(Part):
+    """How far the second rung may go. `learning_rate` null: the recipe's own."""
+
+    strength: float = Field(3.0, gt=0, le=100, description="Weight of forgetting against keeping, to begin with")
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    passes: float = Field(5.0, gt=0, le=100, description="At most this often over the forget set")
+    accuracy_budget: float = Field(
+        0.02, gt=0, le=1, description="Accuracy on tuning data that the way may cost, beyond chance"
+    )
+
+
 class Batching(Part):
     max_samples: int = Field(1000, ge=1, description="A batch closes when it holds this many samples")
     max_wait_seconds: float = Field(3600, ge=0, description="or when its oldest obligation has waited this long")
@@ -71,7 +82,8 @@ class Window(Part):
 class PolicyBody(Part):
     thresholds: Thresholds = Thresholds()
     update: Update = Update()
-    ladder: list[Literal["iau", "retrain"]] = ["iau", "retrain"]
+    calibrated: Calibrated = Calibrated()
+    ladder: list[Literal["iau", "iau-calibrated", "retrain"]] = ["iau", "iau-calibrated", "retrain"]
     batching: Batching = Batching()
     drift: Drift = Drift()
     window: Window = Window()

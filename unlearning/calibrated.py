@@ -39,12 +39,13 @@ OTHERWISE = 1e-3  # Adam's usual learning rate
 
 @dataclass(frozen=True)
 class CalibratedSettings:
-    """Bounds of the way. Found on LeNet-5 with 10,000 images of Fashion-MNIST; `benchmarks/unlearn.py` says how far they carry.
+    """Bounds of the way. Found on LeNet-5 with 10,000 images of Fashion-MNIST; `benchmarks/unlearn.py` says how far they
+    carry.
 
     `learning_rate` is Adam's for a forget set of a batch or more; None takes the recipe's where that is Adam's, else 1e-3.
-    A smaller set takes smaller steps, in proportion to the root of its size, and the first `warm_up` steps are shorter. `strength` grows by `firmer` at each look that finds the
-    way behind a straight line to the target. `accuracy_budget` is the share of right answers on unseen data that the way
-    may cost, beyond chance.
+    A smaller set takes smaller steps, in proportion to the root of its size, and the first `warm_up` steps are shorter.
+    `strength` grows by `firmer` at each look that finds the way behind a straight line to the target. `accuracy_budget` is
+    the share of right answers on unseen data that the way may cost, beyond chance. `sample` bounds what a look reads.
     """
 
     strength: float = 3.0
@@ -185,7 +186,7 @@ class _Walk:
         self.watched_W = np.sort(self._drawn(np.arange(len(forget_N)), settings.sample))
         self.right_before_M = unseen.correct_N
         self.queue: Indices = np.empty(0, dtype=np.int64)
-        self.trace = [self._look(0, _rows(before, self.watched_W), unseen)]
+        self.trace = [self._look(0, before.rows(self.watched_W), unseen)]
 
     def go(self, progress: Progress) -> str:
         """Take steps until the target is reached or passed, or their count is spent; says which, and what was taken back."""
@@ -317,7 +318,3 @@ def _by_class(strata_N: Indices, among: Scores) -> list[tuple[Indices, Floats]]:
             (np.flatnonzero(strata_N == stratum), np.sort(losses if len(losses) >= MINIMUM_CLASS else among.losses_N))
         )
     return found
-
-
-def _rows(scored: Scores, rows: Indices) -> Scores:
-    return Scores(scored.losses_N[rows], scored.correct_N[rows], scored.strata_N[rows])

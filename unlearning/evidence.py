@@ -14,6 +14,54 @@ RETAINED_SIZE = 1000
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a model shows whatever is to be forgotten: made once a version, before any ticket waits for it.
+
+    `fitting` and `rating` are scores of training samples, of those at `fitting_N` and `rating_N`; `tuning_holdout` is what
+    the attack is fitted against; `holdout` and `test` are the audit's halves.
+    """
+
+    fitting_N: Indices
+    rating_N: Indices
+    fitting: Scores
+    rating: Scores
+    tuning_holdout: Scores
+    holdout: Scores
+    test: Scores
+
+    def attack(self, left_out: Indices) -> tuple[Threshold, Scores]:
+        """The attack fitted on members other than `left_out`, and scores of further such members to rate it on.
+
+        Raises:
+            ValueError: no member is left on one side.
+        """
+        fitting = self.fitting.rows(~np.isin(self.fitting_N, left_out))
+        rating = self.rating.rows(~np.isin(self.rating_N, left_out))
+        if len(fitting) == 0 or len(rating) == 0:
+            raise ValueError("no retained training sample is left to compare with: retrain instead")
+        return fit_threshold(fitting, self.tuning_holdout), rating
+
+
+def stand(model: nn.Module, problem: Problem, live: Indices, tuning: TuningData, audit: AuditData) -> Standing:
+    """Run a model that was trained on `live` over two subsamples of that and over all unseen data.
+
+    Raises:
+        NonFinite: the model gives a loss that is infinite or NaN.
+        ValueError: fewer than two samples are live.
+    """
+    fitting_N, rating_N = retained_sample(problem, live, RETAINED_SIZE)
+    return Standing(
+        fitting_N=fitting_N,
+        rating_N=rating_N,
+        fitting=scores(model, problem, problem.train, fitting_N),
+        rating=scores(model, problem, problem.train, rating_N),
+        tuning_holdout=scores(model, problem, tuning.holdout),
+        holdout=scores(model, problem, audit.holdout),
+        test=scores(model, problem, audit.test),
+    )
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All scores a validation reads. `before` is the parent, `after` the updated model; rows correspond pairwise."""
 
@@ -36,37 +84,31 @@ class Evidence:
 
 
 def gather(
+    standing: Standing,
     parent: nn.Module,
     updated: nn.Module,
     problem: Problem,
     forget: Indices,
-    live: Indices,
-    tuning: TuningData,
     audit: AuditData,
-    threshold: Threshold | None = None,
+    left_out: Indices | None = None,
 ) -> Evidence:
-    """Run both models over D_f and the audit data.
+    """Run the updated model over D_f and the audit data, and the parent over D_f; the rest stands already.
 
-    `live` is the parent's training set, D_f included. The attack is fitted on the parent (half of a retained subsample
-    against the tuning holdout), unless the threshold of an earlier fit is given.
+    `standing` is the parent's. Members in `left_out` (others that may not be read any more) and in D_f serve no attack.
 
     Raises:
         NonFinite: a model gives a loss that is infinite or NaN.
-        ValueError: the forget set is empty, not within `live`, or leaves fewer than two samples.
+        ValueError: the forget set is empty, or nothing is retained.
     """
-    if not np.isin(forget, live).all():
-        raise ValueError("the forget set is not within the live training set")
-    fitting_N, rating_N = retained_sample(problem, np.setdiff1d(live, forget), RETAINED_SIZE)
-    if threshold is None:
-        members = scores(parent, problem, problem.train, fitting_N)
-        threshold = fit_threshold(members, scores(parent, problem, tuning.holdout))
+    gone = forget if left_out is None else np.union1d(forget, left_out)
+    threshold, retained = standing.attack(gone)
     return Evidence(
         threshold=threshold,
-        retained=scores(parent, problem, problem.train, rating_N),
+        retained=retained,
         forget_before=scores(parent, problem, problem.train, forget),
         forget_after=scores(updated, problem, problem.train, forget),
-        holdout_before=scores(parent, problem, audit.holdout),
+        holdout_before=standing.holdout,
         holdout_after=scores(updated, problem, audit.holdout),
-        test_before=scores(parent, problem, audit.test),
+        test_before=standing.test,
         test_after=scores(updated, problem, audit.test),
     )

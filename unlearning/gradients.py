@@ -87,6 +87,10 @@ class Scores:
     def __len__(self) -> int:
         return len(self.losses_N)
 
+    def rows(self, chosen: NDArray[np.bool_] | Indices) -> "Scores":
+        """Some of the samples, by mask or position."""
+        return Scores(self.losses_N[chosen], self.correct_N[chosen], self.strata_N[chosen])
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:

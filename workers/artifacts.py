@@ -1,10 +1,11 @@
-"""Tensors to bytes and back: weights as safetensors, the cached gradient sum, sets of ordinals. No pickle anywhere.
+"""Tensors to bytes and back: weights as safetensors, what is prepared for updates, sets of ordinals. No pickle anywhere.
 
 `app.store` keeps the bytes by digest and verifies them on every read; here is only what they mean.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from app import store
-from unlearning.gradients import GradientSum
+from app.errors import Gone
+from unlearning.evidence import Standing
+from unlearning.gradients import GradientSum, Scores
 from unlearning.problem import Indices
 
 COUNT = "count"
 EXCLUDED = "excluded"
 GRADIENT = "gradient."
+STANDING = "standing."
 
 
 def weights_bytes(state: dict[str, Tensor]) -> bytes:
@@ -36,26 +40,53 @@ def load_weights(digest: str) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class CachedGradients:
-    """G(S) at a version's weights. S is the training set without `excluded`, the tombstones of the moment it was computed."""
+class Prepared:
+    """What an update of a version needs and no forget set changes: G(S) at its weights, and how it stands before.
+
+    S is the training set without `excluded`, the tombstones of the moment it was computed.
+    """
 
     total: GradientSum
     excluded: Indices
+    standing: Standing
 
 
-def save_gradients(cached: CachedGradients) -> str:
-    """Keep a gradient sum; returns its digest."""
-    tensors = {GRADIENT + name: value.detach().cpu().contiguous() for name, value in cached.total.vector.items()}
-    tensors[COUNT] = torch.tensor(cached.total.count)
-    tensors[EXCLUDED] = torch.from_numpy(np.asarray(cached.excluded, dtype=np.int64))
+def save_prepared(prepared: Prepared) -> str:
+    """Keep what was prepared; returns its digest."""
+    tensors = {GRADIENT + name: value.detach().cpu().contiguous() for name, value in prepared.total.vector.items()}
+    tensors[COUNT] = torch.tensor(prepared.total.count)
+    tensors[EXCLUDED] = torch.from_numpy(np.asarray(prepared.excluded, dtype=np.int64))
+    for field in fields(Standing):
+        value = getattr(prepared.standing, field.name)
+        parts = vars(value) if isinstance(value, Scores) else {"": value}
+        for part, array in parts.items():
+            tensors[f"{STANDING}{field.name}.{part}"] = torch.from_numpy(np.ascontiguousarray(array))
     return store.put(bytes(save(tensors)))
 
 
-def load_gradients(digest: str, device: torch.device) -> CachedGradients:
-    """A gradient sum by digest. Raises `Corrupt` or `Gone`; the caller then computes it again."""
+def load_prepared(digest: str, device: torch.device) -> Prepared:
+    """What was prepared, by digest. Raises `Corrupt` or `Gone`; the caller then computes it again."""
     tensors: dict[str, Tensor] = load(store.get(digest))
     vector = {k.removeprefix(GRADIENT): v.to(device) for k, v in tensors.items() if k.startswith(GRADIENT)}
-    return CachedGradients(GradientSum(vector, int(tensors[COUNT])), tensors[EXCLUDED].numpy())
+    try:
+        standing = Standing(
+            **{
+                field.name: standing_part(tensors, field.name, scored=field.type is Scores)
+                for field in fields(Standing)
+            }
+        )
+    except KeyError:
+        raise Gone(
+            f"Artifact sha256:{digest} was made by an earlier release, without all that is needed now."
+        ) from None
+    return Prepared(GradientSum(vector, int(tensors[COUNT])), tensors[EXCLUDED].numpy(), standing)
+
+
+def standing_part(tensors: dict[str, Tensor], name: str, *, scored: bool) -> Any:
+    """One field of a `Standing`, from its tensors."""
+    if not scored:
+        return tensors[f"{STANDING}{name}."].numpy()
+    return Scores(**{part.name: tensors[f"{STANDING}{name}.{part.name}"].numpy() for part in fields(Scores)})
 
 
 def save_ordinals(ordinals: Indices) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from itertools import pairwise
 
 import numpy as np
 import structlog
@@ -15,8 +16,9 @@ from unlearning.training import Diverged
 from workers.context import Context
 from workers.problems import Refused
 from workers.pulse import Pulse
+from workers.rungs import prepare_next, task_for
 from workers.training import retrain
-from workers.updates import approximate, cache_gradients
+from workers.updates import approximate
 
 log = structlog.get_logger()
 
@@ -63,12 +65,12 @@ def climb(context: Context) -> Version | None:
         with transaction() as session:
             runs.nothing_left(session, lease)
         return None
-    ladder = lease.policy.ladder
-    for rung, following in zip(ladder, [*ladder[1:], ""], strict=True):
-        version = approximate(context, forget, following) if rung == "iau" else retrain(context)
+    task = task_for(context, forget)
+    for rung, following in pairwise(lease.policy.ladder):
+        version = approximate(context, rung, task, following)
         if version is not None:
             return version
-    raise AssertionError("the ladder ends in a retrain, which publishes or raises")
+    return retrain(context)
 
 
 def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.FilteringBoundLogger) -> None:
@@ -91,11 +93,11 @@ def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.Filterin
 
 
 def settle(context: Context, version: Version) -> None:
-    """After the commit: drop the parent's gradient sum, compute the new version's. Neither holds a ticket up."""
+    """After the commit: drop what was prepared for the parent, prepare the new version. Neither holds a ticket up."""
     parent = context.lease.parent
     try:
         if parent is not None and parent.gradients_digest is not None:
             store.delete(parent.gradients_digest)
-        cache_gradients(context, version)
+        prepare_next(context, version)
     except Exception as error:  # noqa: BLE001 - the next update computes what is missing
-        log.warning("gradients.not_cached", version=version.number, error=type(error).__name__)
+        log.warning("version.not_prepared", version=version.number, error=type(error).__name__)

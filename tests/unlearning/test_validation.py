@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.unlearning.problems import Blobs
-from unlearning.evidence import Evidence, gather
-from unlearning.gradients import Scores
+from unlearning.evidence import Evidence, gather, stand
+from unlearning.gradients import Scores, scores
 from unlearning.intervals import bonett_price, delong, newcombe, wilson
 from unlearning.membership import confidence_gap, exposure, fit_threshold, match, matched_mean, placements
 from unlearning.problem import Recipe
@@ -261,14 +261,30 @@ def test_gather_scores_what_it_says() -> None:
     tuning, audit = split_unseen(problem)
     live, forget = np.arange(5, 60), np.arange(10, 20)
     parent = restore(problem, train(problem, live).state)
-    evidence = gather(parent, parent, problem, forget, live, tuning, audit)
+    standing = stand(parent, problem, live, tuning, audit)
+    evidence = gather(standing, parent, parent, problem, forget, audit)
     assert len(evidence.forget_before) == 10
     assert len(evidence.holdout_before) == len(audit.holdout)
+    assert np.array_equal(evidence.holdout_before.losses_N, evidence.holdout_after.losses_N)
     assert validate(evidence)["attack_tpr"].estimate > validate(evidence)["attack_fpr"].estimate
-    frozen = replace(evidence.threshold, loss=0.25)
-    assert gather(parent, parent, problem, forget, live, tuning, audit, frozen).threshold == frozen
-    with pytest.raises(ValueError, match="not within the live"):
-        gather(parent, parent, problem, np.array([1]), live, tuning, audit)
+
+
+def test_the_attack_reads_no_sample_that_is_to_be_forgotten_or_that_others_asked_to_forget() -> None:
+    problem = Blobs(noise=2.0, hidden=(32,), recipe=Recipe("adam", 0.01, 30, 16))
+    tuning, audit = split_unseen(problem)
+    live, forget, others = np.arange(5, 60), np.arange(10, 20), np.arange(30, 40)
+    parent = restore(problem, train(problem, live).state)
+    standing = stand(parent, problem, live, tuning, audit)
+    threshold, rating = standing.attack(np.union1d(forget, others))
+    kept = np.setdiff1d(live, np.union1d(forget, others))
+    assert threshold.n_members == np.isin(standing.fitting_N, kept).sum()
+    assert np.array_equal(
+        rating.losses_N, scores(parent, problem, problem.train, np.intersect1d(standing.rating_N, kept)).losses_N
+    )
+    evidence = gather(standing, parent, parent, problem, forget, audit, others)
+    assert (evidence.threshold, len(evidence.retained)) == (threshold, len(rating))
+    with pytest.raises(ValueError, match="no retained training sample is left"):
+        standing.attack(live)
 
 
 def test_the_confidence_gap_is_the_matched_difference_of_logits() -> None:

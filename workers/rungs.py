@@ -1,0 +1,165 @@
+"""The rungs below a retrain: each turns the parent's weights into weights that shall have forgotten D_f.
+
+What they and their validation need of the parent, whatever is to be forgotten, was prepared when it was published.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+from sqlalchemy import update
+
+from app import lineage
+from app.db import transaction
+from app.errors import Corrupt, Gone
+from app.tables import Version
+from unlearning.calibrated import CalibratedSettings, unlearn_calibrated
+from unlearning.evidence import stand
+from unlearning.gradients import gradient_sum
+from unlearning.iau import IauSettings, unlearn
+from unlearning.problem import Indices
+from unlearning.training import State, restore
+from workers import artifacts
+from workers.context import Context
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a rung is to forget, and what was prepared for it. `tombstoned` may be read by nothing but the update itself;
+    `seconds` is how long it took to get here."""
+
+    forget: Indices
+    tombstoned: Indices
+    prepared: artifacts.Prepared
+    seconds: float
+
+    def retained(self, count: int) -> Indices:
+        """D_r of a training set of `count`: what neither D_f holds nor anybody else has asked to forget."""
+        return np.setdiff1d(np.arange(count), np.union1d(self.tombstoned, self.forget))
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A rung's answer: weights, and what the audit says of how they came about."""
+
+    state: State
+    method: dict[str, Any]
+    seconds: float
+
+
+def by_iau(context: Context, task: Task) -> Updated:
+    """One step: `unlearning.iau`. The search for its length may spend half of what MU may cost, so that the audit has room
+    for its interval."""
+    body = context.lease.policy
+    chosen = IauSettings(**body.update.model_dump(), accuracy_budget=body.thresholds.mu / 2)
+    begun = time.perf_counter()
+    result = unlearn(
+        context.parent,
+        context.problem,
+        task.forget,
+        task.prepared.total,
+        context.tuning,
+        chosen,
+        progress=context.pulse.step,
+    )
+    method = {
+        "settings": asdict(result.settings),
+        "eta": result.eta,
+        "within_budget": result.within_budget,
+        "search": [asdict(trial) for trial in result.trace],
+        "update_norm": result.update_norm,
+        "parent_norm": result.parent_norm,
+        "forget_count": result.n_f,
+        "retain_count": result.n_r,
+    }
+    return Updated(result.state, method, time.perf_counter() - begun)
+
+
+def by_calibrated(context: Context, task: Task) -> Updated:
+    """A few dozen bounded steps: `unlearning.calibrated`."""
+    chosen = CalibratedSettings(**context.lease.policy.calibrated.model_dump())
+    begun = time.perf_counter()
+    result = unlearn_calibrated(
+        context.parent,
+        context.problem,
+        task.forget,
+        task.retained(len(context.problem.train)),
+        context.tuning,
+        chosen,
+        seed=context.problem.recipe.seed,
+        progress=context.pulse.step,
+    )
+    method = {
+        "settings": asdict(result.settings),
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "looks": [asdict(look) for look in result.trace],
+        "update_norm": result.update_norm,
+        "parent_norm": result.parent_norm,
+        "forget_count": result.n_f,
+        "retain_count": result.n_r,
+    }
+    return Updated(result.state, method, time.perf_counter() - begun)
+
+
+RUNGS: dict[str, Callable[[Context, Task], Updated]] = {"iau": by_iau, "iau-calibrated": by_calibrated}
+"""Every rung that a policy's ladder may name, but for the last."""
+
+
+def task_for(context: Context, forget: Indices) -> Task:
+    """Read the tombstones, and what was prepared: G over the live training set, D_f included, and the parent's standing.
+
+    What was never prepared, or whose bytes are damaged or gone, is prepared now. A sum that left samples of D_f out,
+    because they were tombstoned when it was made, is completed.
+    """
+    begun = time.perf_counter()
+    tombstoned = read_tombstones(context)
+    prepared = kept(context) or prepare(context, context.parent, tombstoned)
+    lacking = np.intersect1d(forget, prepared.excluded)
+    if len(lacking):
+        rest = gradient_sum(context.parent, context.problem, context.problem.train, lacking)
+        prepared = replace(prepared, total=prepared.total + rest)
+    return Task(forget, tombstoned, prepared, time.perf_counter() - begun)
+
+
+def read_tombstones(context: Context) -> Indices:
+    """Ordinals that nothing but the update itself may read any more."""
+    with transaction() as session:
+        return np.asarray(lineage.tombstoned(session, context.lease.dataset_id), dtype=np.int64)
+
+
+def kept(context: Context) -> artifacts.Prepared | None:
+    """What was prepared for the parent, if it is there and sound."""
+    assert context.lease.parent is not None
+    digest = context.lease.parent.gradients_digest
+    if digest is None:
+        return None
+    try:
+        return artifacts.load_prepared(digest, context.device)
+    except (Corrupt, Gone) as error:
+        log.warning("prepared.unusable", version=context.lease.parent.id, error=error.code)
+        return None
+
+
+def prepare(context: Context, model: torch.nn.Module, tombstoned: Indices) -> artifacts.Prepared:
+    """One pass over the training set, and one over a part of it and all unseen data."""
+    context.pulse.step(0.0, "gradients of the training set")
+    problem = context.problem
+    live = np.setdiff1d(np.arange(len(problem.train)), tombstoned)
+    total = gradient_sum(model, problem, problem.train, live)
+    return artifacts.Prepared(total, tombstoned, stand(model, problem, live, context.tuning, context.audit))
+
+
+def prepare_next(context: Context, version: Version) -> None:
+    """Prepare the version that was just published for its own updates, off the path of any ticket."""
+    model = restore(context.problem, artifacts.load_weights(version.weights_digest), context.device)
+    digest = artifacts.save_prepared(prepare(context, model, read_tombstones(context)))
+    with transaction() as session:
+        still_current = update(Version).where(Version.id == version.id, Version.superseded_at.is_(None))
+        session.execute(still_current.values(gradients_digest=digest))
