@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from app.config import settings
 
@@ -84,11 +83,12 @@ def due(model_ids: Iterable[int]) -> list[int]:
 
 
 def nudge(*model_ids: int) -> None:
-    """Ring for these models, after the commit. A broker that does not answer is no error: the sweep catches up."""
+    """Ring for these models, after the commit. Whatever is wrong with the broker is no error of the caller's, whose work is
+    on disk already: the sweep catches up."""
     for model_id in model_ids:
         try:
             send(WORK, model_id)
-        except (OperationalError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a wrong password or a missing module must not fail what was committed
             log.warning("nudge.lost", model=model_id, error=type(error).__name__)
             return  # the next one would only wait for the same time-out
 

@@ -3,8 +3,10 @@
 import kombu.utils.functional
 import pytest
 import structlog
+from fastapi.testclient import TestClient
 
 from app import queue
+from tests.app import story
 
 
 def never(seconds: float) -> None:
@@ -31,3 +33,18 @@ def test_delivery_is_at_least_once() -> None:
     assert conf.task_acks_late
     assert conf.worker_prefetch_multiplier == 1
     assert conf.visibility_timeout > conf.task_time_limit
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, ModuleNotFoundError, ConnectionError])
+def test_nothing_about_the_doorbell_fails_what_was_committed(
+    database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(*_: object) -> None:
+        raise error("no bell")
+
+    story.dataset()
+    monkeypatch.setattr(queue, "send", broken)
+    with structlog.testing.capture_logs() as lines:
+        made = http.post("/models", json={"name": "m", "dataset": "people", "problem": "digits"})
+    assert made.status_code == 201
+    assert [(line["event"], line["error"]) for line in lines] == [("nudge.lost", error.__name__)]
