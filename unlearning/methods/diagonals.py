@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from unlearning.gradients import NonFinite, chunks, evaluating, losses_of, parameters_of
+from unlearning.methods.fisher_layers import add_by_layer
 from unlearning.problem import Indices, Problem, Samples, ordered
 
 FISHER_BYTES = 256 * 1024**2
@@ -58,7 +59,7 @@ class Importance:
 def fisher_sum(
     model: nn.Module, problem: Problem, samples: Samples, indices: Indices, chunk: int | None = None
 ) -> FisherSum:
-    """F(S): exact, per sample and per class, in eval mode, by vectorised gradients of `chunk` samples at once.
+    """F(S): exact, per sample and per class, in eval mode, vectorised over `chunk` samples at once.
 
     Memory is chunk * parameters, and `chunk` None keeps that to `FISHER_BYTES`; time |S| * classes gradients. In the
     model's precision, added up in float64, so that the chunk changes the result by rounding alone. Source: the diagonal
@@ -88,9 +89,11 @@ def fisher_chunk(parameters: int) -> int:
 def _add_fisher(
     total: Vector, model: nn.Module, problem: Problem, parameters: Vector, inputs: Tensor, targets: Tensor
 ) -> None:
-    """Add a chunk's share to `total`, class after class."""
+    """Add a chunk's share to `total`, class after class: layer by layer where the network allows it, else by torch.func."""
     with torch.no_grad():
         probabilities_BC = class_probabilities(model(inputs), targets)
+    if add_by_layer(total, model, problem, inputs, targets, probabilities_BC):
+        return
     fixed = dict(model.named_buffers())
     trainable = {name: value.detach() for name, value in parameters.items()}
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
-from unlearning.iau import IauSettings, Variant, Weights, unlearn
+from unlearning.iau import SEARCH_SIZE, IauSettings, Variant, Weights, unlearn
 from unlearning.methods.descent import sets_of
 from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 
@@ -47,7 +47,7 @@ class Iau:
         return frozenset({Need.GRADIENT_SUM, *unseen})
 
     def cost(self, sizes: Sizes) -> Cost:
-        """|D_f| gradients, and for each trial of eta a forward pass over D_f and tuning data: no term grows with |D|."""
+        """|D_f| gradients; for each trial of eta, forward passes over D_f and a bounded part of tuning data."""
         trials = 0 if self.eta is not None else self.evaluations + 1
         return _cost(sizes, trials)
 
@@ -93,7 +93,7 @@ class IauReleased:
 
 
 def _cost(sizes: Sizes, trials: int) -> Cost:
-    looked = float(trials * (sizes.forget + sizes.tuning))
+    looked = float(trials * (sizes.forget + min(sizes.tuning, 2 * SEARCH_SIZE)))
     return Cost(float(sizes.forget), looked, 8 * sizes.vector_bytes, 2 * sizes.vector_bytes)
 
 

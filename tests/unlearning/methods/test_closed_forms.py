@@ -1,12 +1,14 @@
 """Methods that compute their change in one go, each against its authors' rule written out sample by sample."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.unlearning.methods import slow
 from tests.unlearning.methods.settings import FORGET, LIVE, RETAIN, images, vectors, without_records
@@ -16,6 +18,7 @@ from unlearning.methods.amnesiac import Amnesiac
 from unlearning.methods.diagonals import FisherSum, fisher_sum, importance
 from unlearning.methods.fine_tune import FineTune
 from unlearning.methods.fisher import FisherScrub
+from unlearning.methods.fisher_layers import add_by_layer
 from unlearning.methods.iau import Ia, Iau, IauReleased
 from unlearning.methods.protocol import Job
 from unlearning.methods.ssd import Ssd
@@ -47,6 +50,68 @@ def slow_fisher(job: Job, indices: np.ndarray) -> dict[str, Tensor]:
 def test_the_vectorised_fisher_is_the_loop(job: Job, chunk: int | None) -> None:
     found = fisher_sum(job.parent, job.problem, job.problem.train, RETAIN, chunk).mean()
     for name, value in slow_fisher(job, RETAIN).items():
+        torch.testing.assert_close(found[name].float(), value, rtol=1e-4, atol=1e-8)
+
+
+class Odd(nn.Module):
+    """A layer that is called twice, a bias that is trained on its own, and an activation that writes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.twice, self.out = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.offset = nn.Parameter(torch.full((3,), 0.1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.relu_(self.into(inputs))
+        outputs: Tensor = self.out(self.twice(torch.tanh(self.twice(hidden)))) + self.offset
+        return outputs
+
+
+class Overwritten(nn.Module):
+    """Plain layers, the output of one of which is overwritten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.out(torch.relu_(self.into(inputs)))
+        return outputs
+
+
+def batch_normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def part_frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3, bias=False))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "by_layer"), [(Odd, False), (Overwritten, False), (batch_normed, True), (part_frozen, True)]
+)
+def test_the_fisher_of_other_networks(build: Callable[[], nn.Module], by_layer: bool) -> None:
+    """Whichever way it is reckoned, it is the loop."""
+    job = vectors()
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = build().eval()
+    inputs, targets = job.problem.train.batch(FORGET)
+    found = fisher_sum(model, job.problem, job.problem.train, FORGET, 3).vector
+    probabilities = model(inputs).softmax(1).detach()
+    scratch = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in found.items()}
+    assert add_by_layer(scratch, model, job.problem, inputs, targets, probabilities) == by_layer
+    trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    assert set(trainable) == set(found)
+    total = {name: torch.zeros_like(value) for name, value in trainable.items()}
+    for row in range(len(FORGET)):
+        for label in range(3):
+            loss = functional.cross_entropy(model(inputs[row][None]), torch.tensor([label]))
+            for name, value in zip(trainable, torch.autograd.grad(loss, list(trainable.values())), strict=True):
+                total[name] += probabilities[row, label] * value**2
+    for name, value in total.items():
         torch.testing.assert_close(found[name].float(), value, rtol=1e-4, atol=1e-8)
 
 
