@@ -48,8 +48,12 @@ def from_file(path: Path) -> Iterator[bytes]:
     """A CSV as it is; a Parquet file a block at a time as CSV."""
     if not path.is_file():
         raise ServiceError(f"There is no file {path}.")
-    with path.open("rb") as source:
-        if path.suffix == ".parquet":
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise ServiceError(f"{path} cannot be read: {error.strerror}.") from None
+    with opened as source:
+        if path.suffix.lower() == ".parquet":
             yield from parquet_as_csv(source)
         else:
             while chunk := source.read(CHUNK):

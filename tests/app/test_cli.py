@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow.parquet
 import pytest
 from fastapi.testclient import TestClient
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.cli import audit, console, models, policies, service, tickets
+from app.cli import audit, console, datasets, models, policies, service, tickets
 from app.cli.console import Api
 from app.config import settings
 from app.errors import ServiceError, Unauthenticated
@@ -28,7 +29,7 @@ def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run
     service.http.close()
     service.http = http
     narrow = Console(width=80)
-    for module in (audit, models, policies, tickets):
+    for module in (audit, datasets, models, policies, tickets):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)
 
@@ -73,6 +74,30 @@ def test_files_that_cannot_be_read_end_in_a_sentence(run: Run, tmp_path: Path) -
     with pytest.raises(ServiceError, match="UTF-8"):
         run(*SUBMIT, "--file", "-", stdin=b"\xff\xfe\x00")
     assert story.all_of(Ticket) == []
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.parquet", "MANIFEST.PARQUET"])
+def test_a_manifest_comes_from_a_file(run: Run, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name.endswith("csv"):
+        file.write_text("id,subject\na,x\nb,x\n")
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"id": ["a", "b"], "subject": ["x", "x"]}), file)
+    assert "2 samples of 1 subjects" in run("datasets", "load", "d", "--file", str(file)).output
+
+
+def test_a_manifest_that_cannot_be_read_is_a_sentence(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "m.csv").write_text("id\na\n")
+    with pytest.raises(ServiceError, match="There is no file"):
+        run("datasets", "load", "d", "--file", str(tmp_path / "nowhere.csv"))
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ServiceError, match="cannot be read: Permission denied"):
+        run("datasets", "load", "d", "--file", str(tmp_path / "m.csv"))
 
 
 def test_a_narrow_terminal_shows_a_ticket_s_whole_id(run: Run) -> None:
