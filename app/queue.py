@@ -83,7 +83,8 @@ def due(model_ids: Iterable[int]) -> list[int]:
 
 
 def nudge(*model_ids: int) -> None:
-    """Ring for these models, after the commit. Whatever is wrong with the broker is no error of the caller's, whose work is
+    """Ring for these models, after the commit; a route does so after its answer, since a broker that hangs takes its
+    time-out. Whatever is wrong with the broker is no error of the caller's, whose work is
     on disk already: the sweep catches up."""
     for model_id in model_ids:
         try:

@@ -3,7 +3,7 @@
 import base64
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Path, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
@@ -23,13 +23,13 @@ Reference = Annotated[
 
 
 @router.post("", status_code=201)
-def register(asked: ModelRequest, response: Response, who: Admin) -> ModelView:
+def register(asked: ModelRequest, response: Response, bell: BackgroundTasks, who: Admin) -> ModelView:
     """Register a model on a dataset and order its first training."""
     with transaction() as session:
         model = versions.register(session, asked.name, asked.dataset, asked.problem, asked.policy, who.client)
         batches.request_retrain(session, model, Trigger.REGISTRATION, "the model was registered", who.client)
         answer, model_id = views.model(session, model), model.id
-    nudge(model_id)
+    bell.add_task(nudge, model_id)
     response.headers["Location"] = f"/models/{asked.name}/versions"
     return answer
 
@@ -50,7 +50,7 @@ def line(name: str, who: MayFollow) -> ModelDetail:
 
 
 @router.post("/{name}/flush", status_code=202)
-def flush(name: str, asked: FlushRequest, who: MayRetrain) -> ModelView:
+def flush(name: str, asked: FlushRequest, bell: BackgroundTasks, who: MayRetrain) -> ModelView:
     """Let the model's next batch close at once."""
     if asked.approve_cap and not who.may(Scope.POLICIES_APPROVE):
         raise Forbidden("Letting a batch pass the cap needs a key with the scope `policies:approve`.")
@@ -58,7 +58,7 @@ def flush(name: str, asked: FlushRequest, who: MayRetrain) -> ModelView:
         model = versions.find_model(session, name)
         batches.flush(session, model, who.client, approve_cap=asked.approve_cap)
         answer, model_id = views.model(session, model), model.id
-    nudge(model_id)
+    bell.add_task(nudge, model_id)
     return answer
 
 

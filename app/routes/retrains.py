@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import joinedload
 
@@ -26,13 +26,13 @@ router = APIRouter(tags=["retrains"])
 
 
 @router.post("/retrains", status_code=202)
-def retrain(asked: RetrainRequest, response: Response, who: MayRetrain) -> BatchView:
+def retrain(asked: RetrainRequest, response: Response, bell: BackgroundTasks, who: MayRetrain) -> BatchView:
     """Retrain a model without its tombstoned samples. One that waits already is returned instead of a second."""
     with transaction() as session:
         model = versions.find_model(session, asked.model)
         batch = batches.request_retrain(session, model, Trigger.OPERATOR, asked.why, who.client)
         answer, model_id = views.batch(session, batch), model.id
-    nudge(model_id)
+    bell.add_task(nudge, model_id)
     response.headers["Location"] = f"/batches/{answer.id}"
     return answer
 
@@ -81,12 +81,12 @@ def show(batch_id: UUID, who: MayFollow) -> BatchDetail:
 
 
 @router.post("/batches/{batch_id}/retry", status_code=202)
-def retry(batch_id: UUID, who: MayRetrain) -> BatchView:
+def retry(batch_id: UUID, bell: BackgroundTasks, who: MayRetrain) -> BatchView:
     """Give a quarantined batch its attempts back."""
     with transaction() as session:
         batch = batches.retry(session, batch_id, who.client)
         answer, model_id = views.batch(session, batch), batch.model_id
-    nudge(model_id)
+    bell.add_task(nudge, model_id)
     return answer
 
 

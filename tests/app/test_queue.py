@@ -4,9 +4,12 @@ import kombu.utils.functional
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from app import queue
+from app.main import app
 from tests.app import story
+from tests.app.conftest import Caller
 
 
 def never(seconds: float) -> None:
@@ -48,3 +51,44 @@ def test_nothing_about_the_doorbell_fails_what_was_committed(
         made = http.post("/models", json={"name": "m", "dataset": "people", "problem": "digits"})
     assert made.status_code == 201
     assert [(line["event"], line["error"]) for line in lines] == [("nudge.lost", error.__name__)]
+
+
+def test_an_answer_does_not_wait_for_the_doorbell(
+    database: str, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that hangs takes its time-out; by then the client has its answer."""
+    story.dataset()
+    model_id = story.trained()
+    story.submit(1)
+    lease = story.closed(model_id)
+    story.fail(lease, again=False)
+    heard: list[str] = []
+    monkeypatch.setattr(queue, "send", lambda *_: heard.append("bell"))
+    http = caller("admin")
+    for path, asked in (
+        ("/models", {"name": "n", "dataset": "people", "problem": "digits"}),
+        ("/models/m/flush", {}),
+        (f"/batches/{lease.batch_id}/retry", {}),
+        ("/retrains", {"model": "m", "why": "x"}),
+        ("/deletions", {"dataset": "people", "sample_ids": ["s-0002"], "reason": "other"}),
+    ):
+        heard.clear()
+        monkeypatch.setattr(queue, "rung", {})
+        answered(http, path, asked, heard)
+        assert heard[0] == "answer", path
+        assert "bell" in heard, path
+
+
+def answered(http: TestClient, path: str, asked: dict[str, object], heard: list[str]) -> None:
+    """Send a request and note when its answer leaves."""
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                heard.append("answer")
+            await send(message)
+
+        await app(scope, receive, sent)
+
+    response = TestClient(noting, headers=http.headers).post(path, json=asked)
+    assert response.is_success, response.text
