@@ -1,6 +1,6 @@
 """What a training leaves behind for methods that need more than its weights, and what that costs.
 
-A `Recorder` is handed to `train` as its observer; it fills a `Records`. Weights, membership and journal are kept on the
+A `Recorder` is handed to `train` as its observer; it fills a `Records`. What is kept is on the
 CPU. Nothing here is free: `quote` says the bytes before the first step, and above the limit the training is refused.
 """
 
@@ -160,8 +160,8 @@ class Recorder:
             initial=self._initial,
             steps=tuple(self._steps[:kept]) if self.settings.keeps_membership else None,
             journal={n: d for n, d in self._journal.items() if n < kept} if self.settings.journal != "none" else None,
-            fisher=fisher_sum(model, self.problem, train, self.indices_N) if self.settings.fisher else None,
-            importance=importance(model, self.problem, train, self.indices_N, self.settings.importance_batch)
+            fisher=fisher_sum(model, self.problem, train, self.indices_N).cpu() if self.settings.fisher else None,
+            importance=importance(model, self.problem, train, self.indices_N, self.settings.importance_batch).cpu()
             if self.settings.importance
             else None,
         )

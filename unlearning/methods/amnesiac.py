@@ -29,7 +29,7 @@ from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 class Amnesiac:
     """w <- w - sum over the steps that learned from D_f of (weights after - weights before); then epochs on D_r.
 
-    Source: Graves et al. 2021 (arXiv:2010.10981), equation 2, and the MNIST notebook, whose defaults these are (Adam 1e-3,
+    Source: Graves et al. 2021 (arXiv:2010.10981), amnesiac unlearning, and the MNIST notebook, whose defaults these are (Adam 1e-3,
     batches of 64, up to 10 healing epochs). As there, parameters are taken back and nothing else: BatchNorm's running
     statistics stay the parent's until healing (train mode) moves them; the optimizer's moments, which carry D_f into
     later steps, are not undone. Where we differ: `healing_epochs` 0 leaves the subtraction alone, and then no retain
@@ -40,7 +40,7 @@ class Amnesiac:
     """
 
     name: ClassVar[str] = "amnesiac"
-    source: ClassVar[str] = "Graves et al. 2021 (arXiv:2010.10981), eq. 2; lmgraves/AmnesiacML"
+    source: ClassVar[str] = "Graves et al. 2021 (arXiv:2010.10981), amnesiac unlearning; lmgraves/AmnesiacML"
 
     learning_rate: float = 1e-3
     healing_epochs: int = 10

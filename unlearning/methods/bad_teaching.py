@@ -32,14 +32,16 @@ class BadTeaching:
     The KL is between softmaxes at `temperature` and averaged over samples *and* classes, as the released code's
     `kl_div` does by default: C times smaller than a mean over samples, and not scaled by T^2.
 
-    Source: Chundawat et al. 2023 (arXiv:2205.08096), equation 4; the defaults are those of the released notebook (1
-    epoch, Adam 1e-4, 30 % of D_r, batches of 256, T 1); its function's own are 10 epochs at 1e-2. The paper writes
-    KL(student || teacher); the code computes the direction above, and so do we. The code leaves the student in whatever
+    Source: Chundawat et al. 2023 (arXiv:2205.08096), the student's loss; the defaults are those of the released notebook (1
+    epoch, Adam 1e-4, 30 % of D_r, batches of 256, T 1); its function's own are 10 epochs at 1e-2. Direction and
+    scale of the KL are those that the code computes. The code leaves the student in whatever
     mode its last evaluation set; here it is eval mode: dropout off, BatchNorm's running statistics stay the parent's.
     """
 
     name: ClassVar[str] = "bad-teaching"
-    source: ClassVar[str] = "Chundawat et al. 2023 (arXiv:2205.08096), eq. 4; vikram2000b/bad-teaching-unlearning"
+    source: ClassVar[str] = (
+        "Chundawat et al. 2023 (arXiv:2205.08096), the student's loss; vikram2000b/bad-teaching-unlearning"
+    )
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_DATA, Need.CLASSIFICATION})
 
     learning_rate: float = 1e-4

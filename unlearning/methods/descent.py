@@ -48,6 +48,19 @@ def sets_of(job: Job) -> tuple[Indices, Indices]:
     return forget_N, retain_N
 
 
+def covers_all(job: Job, count: int, what: str) -> None:
+    """Refuse a sum over D that was taken over another set. Without retained samples at hand it cannot be told.
+
+    Raises:
+        ValueError: `count` is not the size of D_f and D_r together.
+    """
+    if len(job.retain) and count != len(job.forget) + len(job.retain):
+        raise ValueError(
+            f"the {what} covers {count} samples; forget and retain set have {len(job.forget) + len(job.retain)}:"
+            " it belongs to another training set"
+        )
+
+
 @contextmanager
 def seeded(job: Job) -> Iterator[np.random.Generator]:
     """A numpy generator from the job's seed; torch's global state seeded inside and as it was after."""

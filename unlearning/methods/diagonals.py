@@ -36,6 +36,9 @@ class FisherSum:
         vector = {name: (value - other.vector[name]).clamp(min=0) for name, value in self.vector.items()}
         return FisherSum(vector, self.count - other.count)
 
+    def cpu(self) -> "FisherSum":
+        return FisherSum({name: value.cpu() for name, value in self.vector.items()}, self.count)
+
     def mean(self) -> Vector:
         """F(S) / |S|, in (loss per unit of weight)^2.
 
@@ -54,6 +57,9 @@ class Importance:
     vector: Vector
     batch_size: int
     count: int
+
+    def cpu(self) -> "Importance":
+        return Importance({name: value.cpu() for name, value in self.vector.items()}, self.batch_size, self.count)
 
 
 def fisher_sum(
@@ -129,8 +135,8 @@ def importance(
     """SSD's importance of every parameter for a set: the mean over batches of the squared gradient of their mean loss.
 
     Eval mode. The set is shuffled by `seed` and cut into batches of `batch_size`, the last one as long as it comes.
-    Source: Foster et al. 2024 (arXiv:2308.07707), section 3, as its released code takes it; the paper writes the
-    expectation over single samples, which is `batch_size` 1.
+    Source: Foster et al. 2024 (arXiv:2308.07707), as its released code takes it; the diagonal of the empirical
+    Fisher, an expectation over single samples, is `batch_size` 1.
 
     Raises:
         NonFinite: a gradient is infinite or NaN.

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from unlearning.gradients import parameters_of
-from unlearning.methods.descent import classes_of, forget_of, outcome, positive, sets_of, strata_in, student_of
+from unlearning.methods.descent import (
+    classes_of,
+    covers_all,
+    forget_of,
+    outcome,
+    positive,
+    sets_of,
+    strata_in,
+    student_of,
+)
 from unlearning.methods.diagonals import Vector, fisher_chunk, fisher_sum
 from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 
@@ -24,8 +33,9 @@ class FisherScrub:
     weight's second dimension (its inputs). The last layer (every parameter whose first dimension is the number of
     classes) is capped at 1e2, not 1e3, and it and all vectors (biases, BatchNorm) get 10 v.
 
-    Source: Golatkar et al. 2020 (arXiv:1911.04933), equation 8, with the constants of the released notebook (alpha 1e-6
-    there; sweeps from 1e-8 to 1e-5). `clear_class` is its class forgetting: the last layer's rows of the classes that
+    Source: Golatkar et al. 2020 (arXiv:1911.04933), Fisher forgetting, in the form and with the constants of the
+    released notebook (alpha 1e-6; sweeps from 1e-8 to 1e-5). The paper scales the noise by F^(-1/4), the notebook by
+    F^(-1/2), and so do we. `clear_class` is its class forgetting: the last layer's rows of the classes that
     are in D_f and nowhere in D_r become 0 with v = 1e-4 (times 10). Where we differ: F comes by vectorised gradients,
     the same numbers as its loop of one backward pass a sample and class; and where the training recorded F of D, F of
     D_r is that less F of D_f, which costs |D_f| * C gradients in place of |D_r| * C.
@@ -34,7 +44,9 @@ class FisherScrub:
     """
 
     name: ClassVar[str] = "fisher"
-    source: ClassVar[str] = "Golatkar et al. 2020 (arXiv:1911.04933), eq. 8; AdityaGolatkar/SelectiveForgetting"
+    source: ClassVar[str] = (
+        "Golatkar et al. 2020 (arXiv:1911.04933), Fisher forgetting, as released; AdityaGolatkar/SelectiveForgetting"
+    )
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_DATA_OR_FISHER, Need.CLASSIFICATION})
 
     alpha: float = 1e-6
@@ -81,6 +93,7 @@ class FisherScrub:
         recorded = None if job.records is None else job.records.fisher
         train = job.problem.train
         if recorded is not None:
+            covers_all(job, recorded.count, "recorded Fisher information")
             part = fisher_sum(job.parent, job.problem, train, forget_of(job))
             whole = type(recorded)({n: v.to(job.device) for n, v in recorded.vector.items()}, recorded.count)
             return (whole - part).mean(), True

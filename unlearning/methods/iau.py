@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from unlearning.iau import SEARCH_SIZE, IauSettings, Variant, Weights, unlearn
-from unlearning.methods.descent import sets_of
+from unlearning.methods.descent import covers_all, forget_of
 from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 
 PAPER = "Liu et al. 2025 (arXiv:2507.23257)"
@@ -98,14 +98,10 @@ def _cost(sizes: Sizes, trials: int) -> Cost:
 
 
 def _unlearn(job: Job, settings: IauSettings) -> Outcome:
-    forget_N, retain_N = sets_of(job)
+    forget_N = forget_of(job)
     if job.total is None:
         raise ValueError("the gradient sum G(D) of the parent is not there: compute it once a version and pass it")
-    if job.total.count != len(forget_N) + len(retain_N):
-        raise ValueError(
-            f"the gradient sum covers {job.total.count} samples; forget and retain set have"
-            f" {len(forget_N) + len(retain_N)}: it belongs to another training set"
-        )
+    covers_all(job, job.total.count, "gradient sum")
     result = unlearn(job.parent, job.problem, forget_N, job.total, job.tuning, settings, progress=job.progress)
     return Outcome(
         result.state,

@@ -24,7 +24,7 @@ from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 class NegGradPlus:
     """w <- w - lr grad [ a mean loss(batch of D_r) - (1 - a) mean loss(batch of D_f) ], D_f cycled along an epoch of D_r.
 
-    Source: Kurmanji et al. 2023 (arXiv:2302.09880), section 4, NegGrad+; released notebook, whose defaults these are
+    Source: Kurmanji et al. 2023 (arXiv:2302.09880), the baseline NegGrad+; released notebook, whose defaults these are
     (a 0.95, lr 0.01, 10 epochs; momentum and batches as ported by DeepUnlearn). The notebook's penalty on the distance
     to the parent has weight 0 there and is left out here. Eval mode, as there: dropout off, BatchNorm's running
     statistics stay the parent's. D_f's loss has no bound: a small `alpha` diverges.

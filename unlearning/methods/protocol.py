@@ -120,7 +120,7 @@ class Outcome:
 class Method(Protocol):
     """A way to forget: a frozen dataclass of its settings.
 
-    `source` names the paper, the equation and the authors' code it was read in. `needs` may depend on the settings.
+    `source` names the paper, the rule in it and the authors' code it was read in. `needs` may depend on the settings.
     """
 
     name: ClassVar[str]

@@ -30,7 +30,7 @@ class SalUn:
     """Each epoch: a pass over D_f with labels drawn uniformly from all classes, then a pass over D_r with its own; both
     by SGD that moves only the `share` of weights with the largest |sum of D_f's gradients|, over all layers together.
 
-    Source: Fan et al. 2024 (arXiv:2310.12508), equations 4 to 6, random labelling (RL) as the base method; released
+    Source: Fan et al. 2024 (arXiv:2310.12508), the hard saliency mask, with random labelling (RL) as the base method; released
     code, whose defaults these are (share 0.5, lr 0.013, 10 epochs, momentum 0.9, weight decay 5e-4, batches of 256).
     Labels are drawn anew at every visit and may be the true one. As in its present state, weights outside the mask are
     put back after every step and their momentum cleared, so weight decay does not move them. Where we differ: the mask
@@ -41,7 +41,7 @@ class SalUn:
     """
 
     name: ClassVar[str] = "salun"
-    source: ClassVar[str] = "Fan et al. 2024 (arXiv:2310.12508), eq. 4-6; OPTML-Group/Unlearn-Saliency"
+    source: ClassVar[str] = "Fan et al. 2024 (arXiv:2310.12508), saliency mask with RL; OPTML-Group/Unlearn-Saliency"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_DATA, Need.CLASSIFICATION})
 
     share: float = 0.5

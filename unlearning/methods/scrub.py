@@ -36,7 +36,7 @@ class Scrub:
 
     KL is between softmaxes at `temperature`, averaged over the batch, times temperature^2.
 
-    Source: Kurmanji et al. 2023 (arXiv:2302.09880), equation 3 and algorithm 1; +R is section 3.2. The defaults are the
+    Source: Kurmanji et al. 2023 (arXiv:2302.09880), the min-max objective, and SCRUB+R. The defaults are the
     released notebook's: gamma 1, alpha 0.5, 3 ascents, T 2, 10 epochs, Adam 5e-4 with weight decay 0.1, times 0.1 after
     half, 0.8 and 0.9 of the epochs; its beta is 0 and left out; batches (32, forget 64) as ported by DeepUnlearn.
 
@@ -48,7 +48,7 @@ class Scrub:
     """
 
     name: ClassVar[str] = "scrub"
-    source: ClassVar[str] = "Kurmanji et al. 2023 (arXiv:2302.09880), eq. 3 and SCRUB+R; meghdadk/SCRUB"
+    source: ClassVar[str] = "Kurmanji et al. 2023 (arXiv:2302.09880), min-max objective and SCRUB+R; meghdadk/SCRUB"
 
     gamma: float = 1.0
     alpha: float = 0.5

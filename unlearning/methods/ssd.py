@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from unlearning.gradients import parameters_of
-from unlearning.methods.descent import forget_of, outcome, positive, sets_of, student_of
+from unlearning.methods.descent import covers_all, forget_of, outcome, positive, sets_of, student_of
 from unlearning.methods.diagonals import Importance, importance
 from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 
@@ -15,7 +15,7 @@ from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 class Ssd:
     """Where I_f > alpha * I_D: w <- w * min(lambda * I_D / I_f, 1). I is the mean over batches of their squared gradient.
 
-    Source: Foster et al. 2024 (arXiv:2308.07707), equations 3 to 6, and released code, whose defaults these are (alpha
+    Source: Foster et al. 2024 (arXiv:2308.07707), parameter selection and dampening, and released code, whose defaults these are (alpha
     10, lambda 1, batches of 128). I_D does not depend on D_f: where the training recorded it, a call costs |D_f|
     gradients. Where we differ: I_D is reused only when it was taken with the same batch size, since a batch's squared
     gradient is no sum over its samples; I is held in float64.
@@ -24,7 +24,9 @@ class Ssd:
     """
 
     name: ClassVar[str] = "ssd"
-    source: ClassVar[str] = "Foster et al. 2024 (arXiv:2308.07707), eq. 3-6; if-loops/selective-synaptic-dampening"
+    source: ClassVar[str] = (
+        "Foster et al. 2024 (arXiv:2308.07707), selection and dampening; if-loops/selective-synaptic-dampening"
+    )
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_DATA_OR_IMPORTANCE})
 
     alpha: float = 10.0
@@ -59,6 +61,7 @@ class Ssd:
         """I_D, and whether it was recorded."""
         recorded = None if job.records is None else job.records.importance
         if recorded is not None and recorded.batch_size == self.batch_size:
+            covers_all(job, recorded.count, "recorded importance")
             return recorded, True
         forget_N, retain_N = sets_of(job)
         everything = torch.cat([torch.from_numpy(forget_N), torch.from_numpy(retain_N)]).numpy()

@@ -19,7 +19,7 @@ Scale = Literal["paper", "released"]
 class Usgd:
     """w <- w + lr * (m / b) * sum over D_f of grad loss(z) at the *initial* weights; m the epochs that saw z, b the batch.
 
-    Source: Thudi et al. 2022 (arXiv:2109.13398), section on single-gradient unlearning: unrolling plain SGD to first
+    Source: Thudi et al. 2022 (arXiv:2109.13398), single-gradient unlearning: unrolling plain SGD to first
     order. `scale` "released" is the code's form, lr times the sum of the *mean* gradients of batches of D_f (32 there),
     once each. It has no setting of its own: lr, m and b are those of the training. Where we differ: b is the recipe's
     batch also where an epoch's last batch was shorter; m is the recorded number of epochs.

@@ -267,6 +267,13 @@ def test_ssd_uses_a_recorded_importance_of_its_own_batch_size_alone(job: Job) ->
         Ssd(alpha=1.0, batch_size=64).unlearn(nobody)
 
 
+def test_a_recorded_sum_over_another_set_is_refused(job: Job) -> None:
+    other = replace(job, retain=RETAIN[1:])
+    for method in (Ssd(), FisherScrub()):
+        with pytest.raises(ValueError, match="covers 56 samples; forget and retain set have 55"):
+            method.unlearn(other)
+
+
 def test_amnesiac_takes_back_the_steps_that_saw_it(job: Job) -> None:
     records = job.records
     assert records is not None

@@ -1,6 +1,7 @@
 """What holds for every method there is, ours or not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,12 @@ def test_an_empty_or_overlapping_forget_set_is_refused(job: Job, name: str) -> N
     if Need.RETAIN_DATA in method.needs:
         with pytest.raises(ValueError, match="no samples are retained"):
             method.unlearn(replace(job, retain=np.array([], dtype=np.int64)))
+
+
+def test_the_page_lists_every_method() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "methods.md").read_text()
+    listed = [line.split("`")[1] for line in page.split("| name |")[1].splitlines() if line.startswith("| `")]
+    assert sorted(listed) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
