@@ -51,8 +51,11 @@ def plan(methods: Iterable[Method], available: Available, sizes: Sizes) -> list[
     )
 
 
-def available_for(job: Job, special_training: frozenset[str] = frozenset()) -> Available:
-    """What a job brings along. Reads the targets of D_f and D_r, when both are there, to tell whether D_f is whole classes."""
+def available_for(
+    job: Job, methods: Iterable[Method] = (), special_training: frozenset[str] = frozenset()
+) -> Available:
+    """What a job brings along. All of D_f and D_r is read only where one of `methods` asks for whole classes."""
+    asked = any(Need.CLASS_ONLY in method.needs for method in methods)
     records = job.records
     targets = job.problem.train.batch(job.forget[:1])[1]
     return Available(
@@ -63,7 +66,7 @@ def available_for(job: Job, special_training: frozenset[str] = frozenset()) -> A
         update_journal=records is not None and records.covers(job.forget),
         fisher=records is not None and records.fisher is not None,
         importance=records is not None and records.importance is not None,
-        whole_classes=_whole_classes(job.problem, job.forget, job.retain),
+        whole_classes=asked and _whole_classes(job.problem, job.forget, job.retain),
         classification=targets.ndim == 1 and not targets.is_floating_point(),
         convolutions=any(isinstance(module, nn.Conv2d) for module in job.parent.modules()),
         sgd_training=job.problem.recipe.optimizer == "sgd",

@@ -69,6 +69,7 @@ class SalUn:
             per_epoch = batch_count(len(forget_N), self.batch_size) + batch_count(len(retain_N), self.batch_size)
             descent = Descent(job, student, optimizer, self.epochs * per_epoch)
             start = {name: value.detach().clone() for name, value in parameters_of(student).items()}
+            masks = {name: mask.to(start[name].dtype) for name, mask in masks.items()}
             student.train()
             for _ in range(self.epochs):
                 for chosen in batches(forget_N, self.batch_size, rng):
@@ -82,10 +83,10 @@ class SalUn:
             return outcome(job, student, steps=descent.done, salient=moved)
 
     def _step(self, descent: Descent, loss: Tensor, masks: dict[str, Tensor], start: dict[str, Tensor]) -> None:
-        descent.step(loss, {name: mask.to(start[name].dtype) for name, mask in masks.items()})
+        descent.step(loss, masks)
         with torch.no_grad():
             for name, parameter in parameters_of(descent.student).items():
-                parameter.copy_(torch.where(masks[name], parameter, start[name]))
+                parameter.copy_(torch.where(masks[name] > 0, parameter, start[name]))
                 momentum = descent.optimizer.state[parameter].get("momentum_buffer")
                 if momentum is not None:
                     momentum.mul_(masks[name])

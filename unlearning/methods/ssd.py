@@ -15,8 +15,8 @@ from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 class Ssd:
     """Where I_f > alpha * I_D: w <- w * min(lambda * I_D / I_f, 1). I is the mean over batches of their squared gradient.
 
-    Source: Foster et al. 2024 (arXiv:2308.07707), parameter selection and dampening, and released code, whose defaults these are (alpha
-    10, lambda 1, batches of 128). I_D does not depend on D_f: where the training recorded it, a call costs |D_f|
+    Source: Foster et al. 2024 (arXiv:2308.07707), parameter selection and dampening, and released code, whose defaults
+    these are (alpha 10, lambda 1, batches of 128). I_D does not depend on D_f: where the training recorded it, a call costs |D_f|
     gradients. Where we differ: I_D is reused only when it was taken with the same batch size, since a batch's squared
     gradient is no sum over its samples; I is held in float64.
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tests.unlearning.methods.settings import LIVE, images, vectors, without_records
+from tests.unlearning.methods.settings import LIVE, fresh, images, vectors, without_records
 from unlearning.methods import registry
 from unlearning.methods.amnesiac import Amnesiac
 from unlearning.methods.fisher import FisherScrub
@@ -18,6 +18,12 @@ from unlearning.methods.usgd import Usgd
 
 SIZES = Sizes(forget=100, retain=9_900, tuning=1_000, parameters=61_706, classes=10, epochs=40, batch_size=64)
 METHODS = [factory() for factory in registry.BUILT_IN.values()]
+
+
+@dataclass(frozen=True)
+class _Choosy(Nothing):
+    name: ClassVar[str] = "choosy"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.SPECIAL_TRAINING, Need.CLASS_ONLY})
 
 
 def reasons(available: Available) -> dict[str, str]:
@@ -92,13 +98,8 @@ def test_needs_follow_the_settings() -> None:
 
 
 def test_special_training_and_whole_classes_are_for_those_that_ask() -> None:
-    @dataclass(frozen=True)
-    class Choosy(Nothing):
-        name: ClassVar[str] = "choosy"
-        needs: ClassVar[frozenset[Need]] = frozenset({Need.SPECIAL_TRAINING, Need.CLASS_ONLY})
-
     def only(available: Available) -> Entry:
-        return plan([Choosy()], available, SIZES)[0]
+        return plan([_Choosy()], available, SIZES)[0]
 
     assert only(Available(whole_classes=True)).reason == "The parent was not trained in the way that this method needs."
     assert only(Available(special_training=frozenset({"other"}), whole_classes=True)).applies is False
@@ -123,8 +124,13 @@ def test_what_a_job_brings_along() -> None:
         (bare.gradient_sum, bare.initial_weights, bare.update_journal, bare.fisher, bare.importance, bare.whole_classes)
     )
     assert not available_for(vectors()).convolutions
+    wanting = [_Choosy()]
     ones = LIVE[job.problem.train.targets.numpy()[LIVE] == 1]  # type: ignore[attr-defined]  # TensorSamples
-    assert available_for(replace(job, forget=ones, retain=np.setdiff1d(LIVE, ones))).whole_classes
+    whole = replace(job, forget=ones, retain=np.setdiff1d(LIVE, ones))
+    assert available_for(whole, wanting).whole_classes
+    assert not available_for(job, wanting).whole_classes
+    assert not available_for(fresh(whole), METHODS).whole_classes  # nobody asks: nothing is read
+    assert len(whole.problem.train.read) == 1  # type: ignore[attr-defined]  # Watched
     sizes = sizes_for(job, 3)
     assert (sizes.forget, sizes.retain, sizes.classes, sizes.epochs, sizes.batch_size) == (5, 51, 3, 4, 16)
     assert (sizes.fisher_kept, sizes.importance_kept) == (True, True)
