@@ -30,10 +30,10 @@ class Amnesiac:
     """w <- w - sum over the steps that learned from D_f of (weights after - weights before); then epochs on D_r.
 
     Source: Graves et al. 2021 (arXiv:2010.10981), amnesiac unlearning, and the MNIST notebook, whose defaults these
-    are (Adam 1e-3, batches of 64, up to 10 healing epochs). As there, parameters are taken back and nothing else: BatchNorm's running
-    statistics stay the parent's until healing (train mode) moves them; the optimizer's moments, which carry D_f into
-    later steps, are not undone. Where we differ: `healing_epochs` 0 leaves the subtraction alone, and then no retain
-    data is read.
+    are (Adam 1e-3, batches of 64, up to 10 healing epochs). As there, parameters are taken back and nothing else:
+    BatchNorm's running statistics stay the parent's until healing (train mode) moves them; the optimizer's moments,
+    which carry D_f into later steps, are not undone. Where we differ: `healing_epochs` 0 leaves the subtraction
+    alone, and then no retain data is read.
 
     At random, a few hundred samples touch almost every step (1 - 0.95^64 = 96 % at a share of 5 % and batches of 64), and
     the subtraction undoes most of the training. It is for few samples, or for subjects that were batched together.
