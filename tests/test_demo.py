@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import demo
+from app.policy import PolicyBody
 
 pytestmark = pytest.mark.service
 
@@ -28,9 +29,10 @@ def test_the_demo_tells_the_whole_story_and_cleans_up() -> None:
     assert len(re.findall(r"202, \d+ samples tombstoned", story)) == 3
     assert len(re.findall(r"fulfilled by lenet-v\d", story)) == 3
     tightened = [line.split() for line in story.splitlines() if line.strip().startswith("tightened ")]
-    assert [row[2] for row in tightened] == ["iau", "retrain"]
-    assert {"escalate", "inconclusive"} & set(tightened[0])
-    assert {"publish", "lenet-v3"} <= set(tightened[1])
+    assert [row[2] for row in tightened] == PolicyBody().ladder
+    for row in tightened[:-1]:
+        assert {"escalate", "inconclusive"} & set(row)
+    assert {"publish", "lenet-v3"} <= set(tightened[-1])
     assert re.search(r"measured against the retrain, MU [+-]0\.\d{3} \(estimated", story)
     assert "stopped; nothing is left behind" in story
 
