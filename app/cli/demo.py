@@ -2,7 +2,8 @@
 
 Everything after the keys goes over HTTP, as it would from a compliance tool: register, train, two tickets that one batch
 works off by an approximate update (where its statistics suffice, which on so small a set is not every draw of samples),
-one that a tightened threshold sends to a retrain, and the evidence.
+one that the first rung fails and the second saves from a retrain, one that a tightened threshold sends to a retrain, and
+the evidence.
 """
 
 import csv
@@ -35,7 +36,7 @@ from app.policy import PolicyBody
 
 MODEL = "lenet"
 SEED = 2025
-TABLE_WIDTH = 120
+TABLE_WIDTH = 132
 
 
 class Data(StrEnum):
@@ -50,7 +51,8 @@ class Script:
     by_id: int
     subjects: int
     policy: PolicyBody
-    tightened: dict[str, Any]
+    tightened: dict[str, dict[str, Any]]
+    """What an operator sets before each of the later tickets, by the ticket's name. One subject each."""
 
 
 # A few hundred unseen samples cannot show MU to the third decimal, so the digits' thresholds are wide.
@@ -58,8 +60,16 @@ SMALL = PolicyBody.model_validate(
     {"thresholds": {"mu": 0.05, "ue": 0.15, "worst_class": 0.3}, "drift": {"max_share": 0.5}}
 )
 SCRIPTS = {
-    Data.DIGITS: Script(by_id=60, subjects=1, policy=SMALL, tightened={"thresholds.ue": 0.02}),
-    Data.FASHION_MNIST: Script(by_id=500, subjects=20, policy=PolicyBody(), tightened={"thresholds.ue": 0.005}),
+    Data.DIGITS: Script(
+        by_id=60,
+        subjects=1,
+        policy=SMALL,
+        tightened={"MU tightened": {"thresholds.mu": 0.04}, "UE tightened": {"thresholds.ue": 0.02}},
+    ),
+    # Here the first two tickets already show it: one step does not suffice, the second rung does.
+    Data.FASHION_MNIST: Script(
+        by_id=500, subjects=20, policy=PolicyBody(), tightened={"UE tightened": {"thresholds.ue": 0.005}}
+    ),
 }
 
 
@@ -102,7 +112,7 @@ def free_port() -> int:
 
 
 def step(begun: float, text: str) -> None:
-    console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}", highlight=False)
+    console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
 
 def play(data: Data, begun: float) -> None:
@@ -122,16 +132,17 @@ def play(data: Data, begun: float) -> None:
 
     draw = random.Random(SEED)  # noqa: S311 - a repeatable choice of samples, no secret
     ids = draw.sample([row["id"] for row in rows], script.by_id)
-    subjects = draw.sample(sorted({row["subject"] for row in rows}), script.subjects + 1)
+    subjects = draw.sample(sorted({row["subject"] for row in rows}), script.subjects + len(script.tightened))
     seats = Seats(compliance, operator, data, begun)
     together = {
         "by sample ids": {"sample_ids": ids, "reason": "consent_withdrawn"},
         "by subject": {"subject_ids": subjects[: script.subjects], "reason": "erasure_request"},
     }
     done = answer(seats, together)
-    policies.assign(operator, MODEL, script.tightened)
-    step(begun, "an operator tightened " + ", ".join(f"{path} to {value}" for path, value in script.tightened.items()))
-    done += answer(seats, {"tightened": {"subject_ids": subjects[script.subjects :], "reason": "erasure_request"}})
+    for subject, (name, stricter) in zip(subjects[script.subjects :], script.tightened.items(), strict=True):
+        policies.assign(operator, MODEL, stricter)
+        step(begun, "an operator tightened " + ", ".join(f"{path} to {value}" for path, value in stricter.items()))
+        done += answer(seats, {name: {"subject_ids": [subject], "reason": "erasure_request"}})
     report(reviewer, done)
 
 
@@ -220,6 +231,7 @@ def report(reviewer: Api, done: list[Done]) -> None:
                     f"{one.name}, {attempt['rung']}: measured against the retrain, MU {truth['mu']:+.3f} "
                     f"(estimated {truth['estimated_mu']:+.3f}), UE {truth['ue']:+.3f} (estimated {truth['estimated_ue']:+.3f})",
                     highlight=False,
+                    soft_wrap=True,
                 )
     console.print(f"Audit: {settings().url}{done[-1].ticket['obligations'][0]['audit']}", highlight=False)
 
