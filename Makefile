@@ -63,6 +63,10 @@ bench-intake: .venv/ready ## tickets and manifests against bare psycopg (CHECK=1
 bench-cycle: .venv/ready ## ticket to published version against the retrain and the floor
 	$(BIN)/python -m benchmarks.cycle
 
+.PHONY: bench-unlearn
+bench-unlearn: .venv/ready ## updates against retrains: how close, how fast (Fashion-MNIST, about half an hour)
+	$(BIN)/python -m benchmarks.unlearn
+
 .PHONY: migration
 migration: .venv/ready ## write a migration for what changed in app/tables.py (NAME="what changed")
 	$(BIN)/python -c 'from alembic import command; from app.db import alembic_config; command.revision(alembic_config(), "$(NAME)", autogenerate=True)'

@@ -108,11 +108,11 @@ def confidence_gap(forget: Scores, holdout: Scores) -> float:
     Raises:
         ValueError: either set is empty.
     """
-    unseen = matched_mean(_confidence(holdout.losses_N), forget.strata_N, holdout.strata_N)
-    return float(_confidence(forget.losses_N).mean()) - unseen
+    unseen = matched_mean(confidence(holdout.losses_N), forget.strata_N, holdout.strata_N)
+    return float(confidence(forget.losses_N).mean()) - unseen
 
 
-def _confidence(losses_N: Floats) -> Floats:
+def confidence(losses_N: Floats) -> Floats:
     """phi_N, from losses held within [1e-9, 50]: beyond that neither side says more than 'certain'."""
     phi_N: Floats = -np.log(np.expm1(np.clip(losses_N, 1e-9, 50.0)))
     return phi_N

@@ -1,0 +1,324 @@
+"""How close `iau-calibrated` comes to a retrain, and how fast both rungs are. `python -m benchmarks.unlearn [--part ...]`.
+
+Closeness, on LeNet-5 and 10,000 images of Fashion-MNIST trained for 40 epochs by plain cross entropy, so that it
+memorises: five retrains without D_f (three for the smaller sets) give the spread that no answer can be asked to undercut.
+Each figure of the update is held against the worst of the retrains, each of those against the others: |accuracy - theirs|,
+|recall on D_f - theirs| of a loss-threshold attack fitted on the original, the mean Kolmogorov-Smirnov distance of the
+logit-scaled confidence on D_f, and one less the mean rank correlation, sample by sample.
+
+Speed, on 48,000 images with early stopping: against the retrain, and against the floor, which is gradients on D_f and
+the new weights' forward passes over D_f and the audit's data.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import ks_2samp, spearmanr
+from torch import nn
+
+from benchmarks.results import Row, finish, in_turns, ratios
+from unlearning.calibrated import CalibratedSettings, unlearn_calibrated
+from unlearning.evidence import Standing, gather, stand
+from unlearning.gradients import GradientSum, gradient_sum, scores
+from unlearning.iau import IauSettings, unlearn
+from unlearning.membership import confidence
+from unlearning.problem import Indices, Problem, Recipe
+from unlearning.splits import split_unseen
+from unlearning.training import restore, train
+from unlearning.validation import validate
+from workers.bundled import ImageProblem, fashion_mnist
+
+MEMORISING = Recipe("adam", 1e-3, epochs=40, batch_size=64)
+STOPPING = Recipe("adam", 1e-3, epochs=60, batch_size=64, patience=9)
+SEEDS = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=["closeness", "speed", "all"], default="all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=48_000, help="training samples of the speed part")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    missed = 0
+    if options.part != "speed":
+        missed |= finish("unlearn-closeness", closeness(), vars(options) | {"update_seeds": SEEDS})
+    if options.part != "closeness":
+        rows, facts = speed(options.samples, options.rounds)
+        missed |= finish("unlearn-speed", rows, vars(options) | facts)
+    return missed
+
+
+# --- closeness ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A forget set, and how many retrains tell what it should look like."""
+
+    name: str
+    problem: ImageProblem
+    forget: Indices
+    retrains: int
+
+
+@dataclass(frozen=True)
+class View:
+    """What one model shows: accuracy on the whole test set, recall and confidence on D_f."""
+
+    accuracy: float
+    recall: float
+    confidence_N: np.ndarray
+
+
+def cases() -> list[Case]:
+    plain = fashion_mnist(recipe=MEMORISING)
+    random, targets = np.random.default_rng(100), plain.train.targets.numpy()
+    wrong, mislabelled = mislabel(plain, 200)
+    shirts = np.flatnonzero(targets == 6)
+    subject = np.flatnonzero(np.array(plain.train.subjects) == "group-0042")
+    return [
+        Case("5 % at random", plain, np.sort(random.permutation(len(targets))[:500]), 5),
+        Case("200 of one class", plain, np.sort(random.permutation(shirts)[:200]), 3),
+        Case("one subject, 20 samples", plain, subject, 3),
+        Case("200 mislabelled", wrong, mislabelled, 3),
+    ]
+
+
+def mislabel(problem: ImageProblem, count: int) -> tuple[ImageProblem, Indices]:
+    """The same problem with `count` training labels moved to another class; and which."""
+    random = np.random.default_rng(7)
+    chosen = np.sort(random.permutation(len(problem.train))[:count])
+    targets = problem.train.targets.clone()
+    targets[chosen] = (targets[chosen] + torch.from_numpy(random.integers(1, 10, count))) % 10
+    return replace(problem, train=replace(problem.train, targets=targets)), chosen
+
+
+def closeness() -> list[Row]:
+    rows = []
+    originals: dict[int, nn.Module] = {}
+    for case in cases():
+        everything = np.arange(len(case.problem.train))
+        key = id(case.problem)
+        if key not in originals:
+            originals[key] = restore(case.problem, train(case.problem, everything).state)
+        rows += compare(case, originals[key], np.setdiff1d(everything, case.forget))
+    return rows
+
+
+def compare(case: Case, parent: nn.Module, retain: Indices) -> list[Row]:
+    """The update's figures against the retrains' own, one row a figure, and its time against theirs."""
+    tuning, audit = split_unseen(case.problem)
+    standing = stand(parent, case.problem, np.union1d(retain, case.forget), tuning, audit)
+    threshold, _ = standing.attack(case.forget)
+
+    def view(model: nn.Module) -> View:
+        forget = scores(model, case.problem, case.problem.train, case.forget)
+        accuracy = float(scores(model, case.problem, case.problem.test).correct_N.mean())
+        return View(accuracy, float(threshold.calls_member(forget).mean()), confidence(forget.losses_N))
+
+    retrained, seconds = [], []
+    for seed in range(case.retrains):
+        begun = time.perf_counter()
+        result = train(replace(case.problem, recipe=replace(case.problem.recipe, seed=seed)), retain)
+        seconds.append(time.perf_counter() - begun)
+        retrained.append(view(restore(case.problem, result.state)))
+    updated, taken = [], []
+    for seed in range(SEEDS):
+        begun = time.perf_counter()
+        found = unlearn_calibrated(parent, case.problem, case.forget, retain, tuning, CalibratedSettings(), seed=seed)
+        taken.append(time.perf_counter() - begun)
+        updated.append(view(restore(case.problem, found.state)))
+    faster = statistics.median(seconds) / statistics.median(taken)
+    return [
+        *spread(case, view(parent), updated, retrained),
+        Row(
+            f"{case.name}: times faster than a retrain",
+            f"{statistics.median(taken):.2f} s",
+            f"{statistics.median(seconds):.1f} s",
+            faster,
+            50,
+            False,
+            f"{min(seconds) / max(taken):.0f}–{max(seconds) / min(taken):.0f}",
+        ),
+    ]
+
+
+FIGURES: dict[str, Callable[[View, list[View]], float]] = {
+    "|accuracy - retrains'|": lambda one, others: abs(one.accuracy - statistics.mean(o.accuracy for o in others)),
+    "|recall - retrains'|": lambda one, others: abs(one.recall - statistics.mean(o.recall for o in others)),
+    "KS distance to retrains": lambda one, others: statistics.mean(
+        float(ks_2samp(one.confidence_N, o.confidence_N).statistic) for o in others
+    ),
+    "1 - rank correlation with retrains": lambda one, others: (
+        1 - statistics.mean(float(spearmanr(one.confidence_N, o.confidence_N).statistic) for o in others)
+    ),
+}
+
+
+def spread(case: Case, parent: View, updated: list[View], retrained: list[View]) -> list[Row]:
+    """Each figure as the median over the update's seeds, against the worst retrain; doing nothing stands in the spread."""
+    rows = []
+    for name, figure in FIGURES.items():
+        own = [figure(one, [other for other in retrained if other is not one]) for one in retrained]
+        found = sorted(figure(one, retrained) for one in updated)
+        middle, limit = statistics.median(found), max(own)
+        rows.append(
+            Row(
+                f"{case.name}: {name}",
+                f"{middle:.3f}",
+                f"{limit:.3f}",
+                middle / limit,
+                1,
+                True,
+                f"{found[0]:.3f}–{found[-1]:.3f}; retrains {min(own):.3f}–{limit:.3f}; nothing {figure(parent, retrained):.3f}",
+            )
+        )
+    return rows
+
+
+# --- speed -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """A version as the service would hold it when a ticket comes."""
+
+    problem: Problem
+    parent: nn.Module
+    live: Indices
+    total: GradientSum
+    standing: Standing
+    retrain_seconds: float
+
+
+def speed(samples: int, rounds: int) -> tuple[list[Row], dict[str, float]]:
+    problem = fashion_mnist(train_size=samples, holdout_size=60_000 - samples, recipe=STOPPING)
+    tuning, audit = split_unseen(problem)
+    live = np.arange(samples)
+    begun = time.perf_counter()
+    trained = train(problem, live, tuning)
+    seconds = time.perf_counter() - begun
+    parent = restore(problem, trained.state)
+    total = gradient_sum(parent, problem, problem.train, live)
+    line = Line(problem, parent, live, total, stand(parent, problem, live, tuning, audit), seconds)
+    five = samples // 20
+    rows = [
+        *one_shot(line, 1, rounds, alone=10_000, validated=None),
+        *one_shot(line, five, rounds, alone=None, validated=100),
+        calibrated(line, five, rounds),
+        doubled(line, five, rounds),
+    ]
+    return rows, {"retrain_seconds": seconds, "epochs": len(trained.history)}
+
+
+def chosen(line: Line, count: int) -> Indices:
+    return np.sort(np.random.default_rng(count).permutation(line.live)[:count])
+
+
+def one_shot(line: Line, count: int, rounds: int, alone: float | None, validated: float | None) -> list[Row]:
+    """The paper's step with a given eta: by itself against the retrain, with its validation against the floor."""
+    forget = chosen(line, count)
+    tuning, audit = split_unseen(line.problem)
+    settings = IauSettings(eta=1e-3)
+
+    def update() -> None:
+        unlearn(line.parent, line.problem, forget, line.total, tuning, settings)
+
+    def whole() -> None:
+        result = unlearn(line.parent, line.problem, forget, line.total, tuning, settings)
+        child = restore(line.problem, result.state)
+        validate(gather(line.standing, line.parent, child, line.problem, forget, audit))
+
+    def floor() -> None:
+        gradient_sum(line.parent, line.problem, line.problem.train, forget)
+        scores(line.parent, line.problem, line.problem.train, forget)
+        scores(line.parent, line.problem, audit.holdout)
+        scores(line.parent, line.problem, audit.test)
+
+    bare, full, least = in_turns(*(lambda f=f: timed(f) for f in (update, whole, floor)), rounds=rounds)
+    ratio, ratio_spread = ratios(full, least)
+    name = f"{count} sample{'s' if count > 1 else ''} of {len(line.live):,}"
+    return [
+        against_retrain(f"{name}: one-shot update alone", line, bare, alone),
+        against_retrain(f"{name}: one-shot update with its validation", line, full, validated),
+        Row(
+            f"{name}: the same against the floor",
+            f"{1000 * statistics.median(full):.0f} ms",
+            f"{1000 * statistics.median(least):.0f} ms",
+            ratio,
+            1.5,
+            True,
+            ratio_spread,
+        ),
+    ]
+
+
+def calibrated(line: Line, count: int, rounds: int) -> Row:
+    """The second rung with its validation, against the retrain."""
+    forget = chosen(line, count)
+    retain = np.setdiff1d(line.live, forget)
+    tuning, audit = split_unseen(line.problem)
+
+    def whole() -> None:
+        result = unlearn_calibrated(line.parent, line.problem, forget, retain, tuning, CalibratedSettings())
+        child = restore(line.problem, result.state)
+        validate(gather(line.standing, line.parent, child, line.problem, forget, audit))
+
+    (found,) = in_turns(lambda: timed(whole), rounds=rounds)
+    return against_retrain(
+        f"{count} samples of {len(line.live):,}: iau-calibrated with its validation", line, found, 50
+    )
+
+
+def doubled(line: Line, count: int, rounds: int) -> Row:
+    """One-shot and calibrated update of the same D_f, within half of D and within all of it."""
+    forget = chosen(line, count)
+    tuning, _ = split_unseen(line.problem)
+    half = np.union1d(forget, np.setdiff1d(line.live, forget)[: len(line.live) // 2 - count])
+    total = gradient_sum(line.parent, line.problem, line.problem.train, half)
+
+    def within(live: Indices, whole: GradientSum) -> float:
+        retain = np.setdiff1d(live, forget)
+
+        def both() -> None:
+            unlearn(line.parent, line.problem, forget, whole, tuning, IauSettings(eta=1e-3))
+            unlearn_calibrated(line.parent, line.problem, forget, retain, tuning, CalibratedSettings())
+
+        return timed(both)
+
+    all_of_it, part = in_turns(lambda: within(line.live, line.total), lambda: within(half, total), rounds=rounds)
+    ratio, ratio_spread = ratios(all_of_it, part)
+    seconds = f"{statistics.median(all_of_it):.2f} s", f"{statistics.median(part):.2f} s"
+    return Row("both updates, twice the training set", *seconds, ratio, 1.1, True, ratio_spread)
+
+
+def against_retrain(name: str, line: Line, seconds: list[float], aim: float | None) -> Row:
+    middle = statistics.median(seconds)
+    faster = sorted(line.retrain_seconds / each for each in seconds)
+    return Row(
+        f"{name}, times faster than a retrain",
+        f"{middle:.3f} s" if middle > 0.1 else f"{1000 * middle:.2f} ms",
+        f"{line.retrain_seconds:.1f} s",
+        line.retrain_seconds / middle,
+        aim,
+        False,
+        f"{faster[0]:.0f}–{faster[-1]:.0f}",
+    )
+
+
+def timed(subject: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    subject()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    sys.exit(main())
