@@ -55,6 +55,12 @@ test: .venv/ready ## everything a developer machine can run
 	@echo "== on the private servers"
 	$(BIN)/pytest -n 2 -q -m 'not gpu'
 
+.PHONY: test-gpu
+test-gpu: .venv/ready ## the engine's tests on a CUDA device; says so where there is none
+	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+		&& $(BIN)/pytest -q -m gpu tests/gpu \
+		|| { $(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && echo "no CUDA device here: nothing was tested"; }
+
 .PHONY: bench-intake
 bench-intake: .venv/ready ## tickets and manifests against bare psycopg (CHECK=1 fails on a missed aim)
 	$(BIN)/python -m benchmarks.intake

@@ -147,7 +147,7 @@ def within(name: str, statistic: dict[str, Any], threshold: float, above: str, b
 def worst_class(statistic: dict[str, Any], threshold: float) -> tuple[Decision, str]:
     """One class must not pay for the mean. The worst of many small classes falls by chance, so only an interval that
     lies wholly beyond the limit escalates; a point beyond it is inconclusive."""
-    shown = f"the worst class loses {-statistic['estimate']:.3f} of accuracy, limit {threshold:g}"
+    shown = f"the worst class loses {max(0.0, -statistic['estimate']):.3f} of accuracy, limit {threshold:g}"
     if statistic["high"] < -threshold:
         return Decision.ESCALATE, f"{shown}: wholly beyond"
     if statistic["estimate"] >= -threshold:

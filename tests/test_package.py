@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
-from importlib.metadata import PathDistribution
+from importlib.metadata import PackageNotFoundError, PathDistribution, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from app.db import alembic_config
 
@@ -107,3 +110,54 @@ def test_the_service_finds_its_files_and_no_torch(place: Path, tmp_path: Path) -
 def test_the_command_line_runs(place: Path, tmp_path: Path) -> None:
     call = "import sys; from app.cli import main; sys.argv = ['expunge', 'migrate', '--help']; main()"
     assert "schema" in run(place, tmp_path, sys.executable, "-c", call)
+
+
+# As if nothing but the named packages could be imported; a tool that is installed for tests would hide what is missing.
+ALONE = """
+import sys
+hidden = set(sys.argv[1].split())
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+from importlib import import_module
+for name in sys.argv[2].split():
+    import_module(name)
+"""
+SERVICE = "app.main app.cli app.queue kombu.transport.redis celery.apps.beat uvicorn.protocols.http.auto"
+HANDS = "workers.tasks workers.problems workers.bundled celery.apps.worker"
+
+
+def declared(*extras: str) -> set[str]:
+    """Every distribution that an installation with these extras brings, by what the packages themselves ask for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(need for extra in extras for need in project["optional-dependencies"][extra])]
+    found: set[tuple[str, str]] = set()
+    waiting = [Requirement(need) for need in asked]
+    while waiting:
+        need = waiting.pop()
+        for extra in ("", *need.extras):
+            if (canonicalize_name(need.name), extra) in found:
+                continue
+            found.add((canonicalize_name(need.name), extra))
+            try:
+                further = [Requirement(each) for each in requires(need.name) or []]
+            except PackageNotFoundError:  # for another platform, or an older Python
+                continue
+            waiting += [each for each in further if each.marker is None or each.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found}
+
+
+@pytest.mark.parametrize(("extras", "modules"), [((), SERVICE), (("worker",), HANDS)], ids=["service", "worker"])
+def test_what_is_imported_is_asked_for(extras: tuple[str, ...], modules: str) -> None:
+    """Installed alone, without the tools of a checkout, each half finds every module it needs."""
+    brought = declared(*extras) | {"expunge"}
+    hidden = [
+        module
+        for module, owners in packages_distributions().items()
+        if not {canonicalize_name(owner) for owner in owners} & brought
+    ]
+    command = [sys.executable, "-c", ALONE, " ".join(hidden), modules]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
