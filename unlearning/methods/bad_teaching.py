@@ -30,7 +30,8 @@ class BadTeaching:
     the parent where x is in D_r. Batches mix D_f with a random `retain_share` of D_r.
 
     The KL is between softmaxes at `temperature` and averaged over samples *and* classes, as the released code's
-    `kl_div` does by default: C times smaller than a mean over samples, and not scaled by T^2.
+    `kl_div` does by default: C times smaller than a mean over samples (which Adam
+    hardly notices), and not scaled by T^2.
 
     Source: Chundawat et al. 2023 (arXiv:2205.08096), the student's loss; the defaults are those of the released notebook (1
     epoch, Adam 1e-4, 30 % of D_r, batches of 256, T 1); its function's own are 10 epochs at 1e-2. Direction and

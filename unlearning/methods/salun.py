@@ -32,8 +32,8 @@ class SalUn:
 
     Source: Fan et al. 2024 (arXiv:2310.12508), the hard saliency mask, with random labelling (RL) as the base method; released
     code, whose defaults these are (share 0.5, lr 0.013, 10 epochs, momentum 0.9, weight decay 5e-4, batches of 256).
-    Labels are drawn anew at every visit and may be the true one. As in its present state, weights outside the mask are
-    put back after every step and their momentum cleared, so weight decay does not move them. Where we differ: the mask
+    Labels are drawn anew at every visit and may be the true one. As in its present state, weights
+    outside the mask are put back after every step, so that weight decay does not move them. Where we differ: the mask
     is taken at the parent's weights, while the script that makes masks also steps while it sums; and it sums over
     samples, where a shorter last batch of the script's weighs more.
 
@@ -87,9 +87,6 @@ class SalUn:
         with torch.no_grad():
             for name, parameter in parameters_of(descent.student).items():
                 parameter.copy_(torch.where(masks[name] > 0, parameter, start[name]))
-                momentum = descent.optimizer.state[parameter].get("momentum_buffer")
-                if momentum is not None:
-                    momentum.mul_(masks[name])
 
 
 def saliency(gradient: GradientSum, part: float) -> dict[str, Tensor]:

@@ -127,9 +127,7 @@ def _answers(teacher: nn.Module, inputs: Tensor) -> Tensor:
     return answers_BC
 
 
-def _rewind(
-    job: Job, student: nn.Module, forget_N: Indices, checkpoints: list[tuple[float, State]]
-) -> dict[str, float | int]:
+def _rewind(job: Job, student: nn.Module, forget_N: Indices, checkpoints: list[tuple[float, State]]) -> dict[str, Any]:
     """Put the student back to the checkpoint whose error on D_f is nearest to the reference; say which."""
     unseen = scores(student, job.problem, job.tuning.holdout)
     forget = scores(student, job.problem, job.problem.train, forget_N)
@@ -137,4 +135,5 @@ def _rewind(
     reference = 1 - right
     best = min(range(len(checkpoints)), key=lambda i: (abs(checkpoints[i][0] - reference), -i))
     student.load_state_dict(checkpoints[best][1])
-    return {"epoch": best + 1, "forget_error": checkpoints[best][0], "reference_error": reference}
+    errors = [error for error, _ in checkpoints]
+    return {"epoch": best + 1, "forget_errors": errors, "reference_error": reference}

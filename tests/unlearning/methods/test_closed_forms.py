@@ -67,6 +67,18 @@ class Odd(nn.Module):
         return outputs
 
 
+class Twice(nn.Module):
+    """A layer that is called twice, and nothing else out of the ordinary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.twice, self.out = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.out(self.twice(torch.tanh(self.twice(torch.tanh(self.into(inputs))))))
+        return outputs
+
+
 class Overwritten(nn.Module):
     """Plain layers, the output of one of which is overwritten."""
 
@@ -90,7 +102,8 @@ def part_frozen() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("build", "by_layer"), [(Odd, False), (Overwritten, False), (batch_normed, True), (part_frozen, True)]
+    ("build", "by_layer"),
+    [(Odd, False), (Twice, False), (Overwritten, False), (batch_normed, True), (part_frozen, True)],
 )
 def test_the_fisher_of_other_networks(build: Callable[[], nn.Module], by_layer: bool) -> None:
     """Whichever way it is reckoned, it is the loop."""
@@ -151,6 +164,13 @@ def test_fisher_scrubbing(job: Job) -> None:
     recorded = FisherScrub(alpha=1e-4).unlearn(job)
     assert recorded.details["fisher_kept"] is True
     slow.assert_same(recorded.state, model, 1e-4)
+
+
+def test_fisher_noise_is_capped_and_averaged_over_inputs() -> None:
+    method, information = FisherScrub(alpha=2.0), torch.tensor([1e-12, 0.5], dtype=torch.float64)
+    assert method._variance(information, last=False).tolist() == pytest.approx([2000.0, 4.0])
+    assert method._variance(information, last=True).tolist() == pytest.approx([200.0, 4.0])
+    assert method._variance(information[None], last=True).tolist() == [pytest.approx([102.0, 102.0])]
 
 
 def test_fisher_scrubbing_clears_a_whole_class(job: Job) -> None:
@@ -239,9 +259,11 @@ def test_importance_squares_whole_batches(job: Job, size: int) -> None:
         torch.testing.assert_close(value.float(), expected, rtol=1e-4, atol=1e-9)
 
 
-def test_ssd(job: Job) -> None:
+@pytest.mark.parametrize(("alpha", "dampening"), [(2.0, 0.5), (0.5, 1.0)])
+def test_ssd(job: Job, alpha: float, dampening: float) -> None:
+    """With alpha below 1 some weights would grow: the factor is bounded by 1."""
     bare = without_records(job)
-    outcome = Ssd(alpha=2.0, dampening=0.5, batch_size=16).unlearn(bare)
+    outcome = Ssd(alpha=alpha, dampening=dampening, batch_size=16).unlearn(bare)
     train = job.problem.train
     whole = importance(job.parent, job.problem, train, LIVE, 16).vector
     part = importance(job.parent, job.problem, train, FORGET, 16, job.seed).vector
@@ -249,8 +271,8 @@ def test_ssd(job: Job) -> None:
     for name, weight in model.named_parameters():
         flat, i_d, i_f = weight.detach().view(-1), whole[name].view(-1), part[name].view(-1)
         for place in range(len(flat)):
-            if float(i_f[place]) > 2.0 * float(i_d[place]):
-                flat[place] *= min(0.5 * float(i_d[place]) / float(i_f[place]), 1.0)
+            if float(i_f[place]) > alpha * float(i_d[place]):
+                flat[place] *= min(dampening * float(i_d[place]) / float(i_f[place]), 1.0)
                 dampened += 1
     assert outcome.details == {"dampened": dampened, "importance_kept": False}
     assert dampened > 0
