@@ -37,6 +37,11 @@ from unlearning.training import restore
 from workers import artifacts, pipeline, problems
 
 SEED = 0
+WAYS: dict[str, dict[str, Any]] = {
+    "iau, eta given": {"update": {"eta": 1e-3}, "ladder": ["iau", "retrain"]},
+    "iau, eta searched": {"ladder": ["iau", "retrain"]},
+    "iau-calibrated": {"ladder": ["iau-calibrated", "retrain"]},
+}
 
 
 def main() -> int:
@@ -51,8 +56,8 @@ def main() -> int:
         problem = problems.load(options.data)
         rows = []
         for count in (1, len(problem.train) // 20):
-            for searched in (False, True):
-                rows += measure(bench, count, searched, options.rounds)
+            for way in WAYS:
+                rows += measure(bench, count, way, options.rounds)
         engine().dispose()
     facts = {"training_samples": len(problem.train), "holdout": len(problem.holdout), "test": len(problem.test)}
     facts |= {"retrain_seconds": bench.retrain_seconds, "seed": SEED}
@@ -105,11 +110,11 @@ class Bench:
         with transaction() as session:
             return session.scalars(select(table).order_by(table.id.desc()).limit(1)).one()
 
-    def judge_by(self, update: dict[str, Any]) -> None:
+    def judge_by(self, way: dict[str, Any]) -> None:
         with transaction() as session:
             model = session.get_one(Model, self.model_id)
             present = policy.etag(policy.current(session, model.id))
-            policy.replace(session, model, body_with(update), present, "bench")
+            policy.replace(session, model, body_with(way), present, "bench")
 
     def cycle(self, count: int) -> tuple[float, list[int]]:
         """One ticket of `count` samples to its published version: seconds by the database's clock, and the samples."""
@@ -140,22 +145,22 @@ class Bench:
         return time.perf_counter() - begun
 
 
-def body_with(update: dict[str, Any]) -> PolicyBody:
+def body_with(way: dict[str, Any]) -> PolicyBody:
     """A policy under which nothing but the ladder's first rung is ever due."""
     loose = {"drift": {"max_share": 1, "max_updates": 10_000}, "window": {"max_share": 1}}
-    return PolicyBody.model_validate(loose | {"update": update, "batching": {"max_wait_seconds": 0}})
+    return PolicyBody.model_validate(loose | way | {"batching": {"max_wait_seconds": 0}})
 
 
-def measure(bench: Bench, count: int, searched: bool, rounds: int) -> list[Row]:
+def measure(bench: Bench, count: int, way: str, rounds: int) -> list[Row]:
     """Cycle and floor in turns; the medians, and the ratio pair by pair."""
-    bench.judge_by({} if searched else {"eta": 1e-3})
+    bench.judge_by(WAYS[way])
     bench.cycle(count)  # warm: first use of kernels, caches and connections
     cycles, floors = [], []
     for _ in range(rounds):
         seconds, chosen = bench.cycle(count)
         cycles.append(seconds)
         floors.append(bench.floor(chosen))
-    name = f"{count} sample{'s' if count > 1 else ''}, eta {'searched' if searched else 'given'}"
+    name = f"{count} sample{'s' if count > 1 else ''}, {way}"
     over = [a / b for a, b in zip(cycles, floors, strict=True)]
     figure, floor = statistics.median(cycles), statistics.median(floors)
     spread = f"{min(over):.1f}–{max(over):.1f}"
