@@ -1,8 +1,9 @@
 """The settings that the paper's experiments are run on here, each a function that returns a problem.
 
-`SETTINGS` says of each which of the paper's it stands for and what differs, so that a table can print it. Every function
-takes `alpha` and `restriction` (the gradient restriction of the training), `seed`, and its sizes. Holdout comes from the
-file that training comes from; the test file is never tuned on: a training that stops early watches `watched(problem)`.
+`SETTINGS` says of each which of the paper's it stands for and what differs, so that a table can print it;
+`problems_from_files.py` has those whose data the user brings. Every function takes `alpha` and `restriction` (the
+gradient restriction of the training), `seed`, and its sizes. Holdout comes from the file that training comes from; the
+test file is never tuned on: a training that stops early watches `watched(problem)`.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from unlearning.nets.vgg import VGG19
 from unlearning.problem import Classification, Indices, Problem, Recipe, Restriction, TensorSamples
 from unlearning.splits import TuningData, split_unseen
 from workers.bundled import FASHION_MNIST, fashion_mnist
+from workers.flights import TableProblem, flights
 
 SPOIL_SEED = 77
 NOISE = 0.5
@@ -169,6 +171,21 @@ def lenet_fashion_outliers(
     return OutlierProblem(train, clean.holdout, clean.test, clean.recipe, clean.network, forget, wrong)
 
 
+def mlp_flights(
+    train_size: int = 20_000,
+    holdout_size: int = 20_000,
+    test_size: int = 20_000,
+    hidden: tuple[int, ...] = (256, 128),
+    epochs: int = 30,
+    alpha: float = 0.0,
+    restriction: Restriction = "none",
+    seed: int = 0,
+) -> TableProblem:
+    """A multilayer perceptron on flights: 105 destinations, the aircraft as subject. See `workers.flights`."""
+    recipe = Recipe("adam", 1e-3, epochs, 64, alpha, restriction, seed)
+    return flights(train_size, holdout_size, test_size, hidden, recipe)
+
+
 def _fashion(
     network: Callable[[], nn.Module], recipe: Recipe, train_size: int, holdout_size: int, folder: Path
 ) -> NetProblem:
@@ -205,6 +222,12 @@ SETTINGS = (
         "none: a network that memorises",
         "10,000 samples of Fashion-MNIST, 40 epochs of Adam at 1e-3, no early stopping",
         lenet_fashion_10k,
+    ),
+    Setting(
+        "mlp-flights",
+        "MLP / Purchase100",
+        "flights from New York, 105 destinations, 119 features, 20,000 samples; the aircraft are real subjects",
+        mlp_flights,
     ),
     Setting(
         "resnet18-fashion",
