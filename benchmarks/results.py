@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -66,6 +65,18 @@ def finish(name: str, rows: list[Row], settings: dict[str, Any]) -> int:
     return 0
 
 
+def markdown(name: str) -> str:
+    """The table of a run that left its results, as the README and the docs show it."""
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    lines = ["| figure | measured | floor | ratio | aim | spread |", "|---|---|---|---|---|---|"]
+    for row in record["rows"]:
+        aim = f"{'at most' if row['at_most'] else 'at least'} {row['aim']:g}" if row["aim"] is not None else "–"
+        aim += "" if row["met"] else ", **missed**"
+        ratio = f"{row['ratio']:,.0f}" if row["ratio"] >= 100 else f"{row['ratio']:.2f}"
+        lines.append(f"| {row['name']} | {row['figure']} | {row['floor']} | {ratio} | {aim} | {row['spread']} |")
+    return "\n".join(lines)
+
+
 def in_turns(*subjects: Callable[[], float], rounds: int) -> list[list[float]]:
     """Run the subjects A, B, A, B, ... so that a machine that slows down slows both; one list of figures a subject."""
     figures: list[list[float]] = [[] for _ in subjects]
@@ -113,6 +124,6 @@ def peak_memory(pid: int) -> int:
     return int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "none"
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        print(markdown(wanted))

@@ -152,8 +152,10 @@ def compare(case: Case, parent: nn.Module, retain: Indices) -> list[Row]:
 
 
 FIGURES: dict[str, Callable[[View, list[View]], float]] = {
-    "|accuracy - retrains'|": lambda one, others: abs(one.accuracy - statistics.mean(o.accuracy for o in others)),
-    "|recall - retrains'|": lambda one, others: abs(one.recall - statistics.mean(o.recall for o in others)),
+    "distance of accuracy to retrains'": lambda one, others: abs(
+        one.accuracy - statistics.mean(o.accuracy for o in others)
+    ),
+    "distance of recall to retrains'": lambda one, others: abs(one.recall - statistics.mean(o.recall for o in others)),
     "KS distance to retrains": lambda one, others: statistics.mean(
         float(ks_2samp(one.confidence_N, o.confidence_N).statistic) for o in others
     ),
