@@ -73,6 +73,10 @@ bench-cycle: .venv/ready ## ticket to published version against the retrain and 
 bench-unlearn: .venv/ready ## updates against retrains: how close, how fast (Fashion-MNIST, about half an hour)
 	$(BIN)/python -m benchmarks.unlearn
 
+.PHONY: bench-gpu
+bench-gpu: .venv/ready ## full-size ResNet18 and VGG19 on a CUDA device; says so where there is none
+	$(BIN)/python -m benchmarks.gpu
+
 .PHONY: migration
 migration: .venv/ready ## write a migration for what changed in app/tables.py (NAME="what changed")
 	$(BIN)/python -c 'from alembic import command; from app.db import alembic_config; command.revision(alembic_config(), "$(NAME)", autogenerate=True)'
