@@ -233,7 +233,7 @@ def report(reviewer: Api, done: list[Done]) -> None:
                     highlight=False,
                     soft_wrap=True,
                 )
-    console.print(f"Audit: {settings().url}{done[-1].ticket['obligations'][0]['audit']}", highlight=False)
+    console.print(f"Why each version may be trusted: GET {done[-1].ticket['obligations'][0]['audit']}", highlight=False)
 
 
 def figures(attempt: Any, audit: Any, one: Done, trained: float | None) -> list[str]:
