@@ -42,6 +42,8 @@ class Recipe:
 
     `alpha` weighs the gradient restriction (GR) named by `restriction`; see `unlearning.restriction`. `patience` stops
     the training after that many epochs without a lower loss on tuning data; None trains for all `epochs`.
+    `restriction_share` below 1 takes a `per-sample` restriction over a random part of each batch: cheaper, and the same
+    in expectation.
     """
 
     optimizer: Optimizer
@@ -52,6 +54,7 @@ class Recipe:
     restriction: Restriction = "none"
     seed: int = 0
     patience: int | None = None
+    restriction_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "sgd"):
@@ -66,6 +69,10 @@ class Recipe:
             raise ValueError(f"alpha is {self.alpha}: use zero or a positive number")
         if (self.alpha > 0) != (self.restriction != "none"):
             raise ValueError("alpha is positive exactly when a restriction is named: give both or neither")
+        if not 0 < self.restriction_share <= 1:
+            raise ValueError(f"restriction_share is {self.restriction_share}: use a number above 0 and at most 1")
+        if self.restriction_share < 1 and self.restriction != "per-sample":
+            raise ValueError("restriction_share below 1 is for restriction 'per-sample'")
         if self.patience is not None and self.patience < 1:
             raise ValueError("patience is at least 1 epoch, or None for no early stopping")
 

@@ -1,21 +1,24 @@
 """The squared gradient norm of every single sample of a batch, differentiable when asked.
 
-Two ways to the same number. For nets whose parameters all sit in Linear and plain Conv2d layers, each used once, a
-layer's per-sample gradient is the product of its input and the gradient at its output, so one backward pass serves
-the batch. Every other net takes the general way, `vmap(grad)`.
+Two ways to the same number. Where all trainable parameters sit in layers `layer_norms` covers, each used once, a layer's
+share comes from its input and the gradient at its output, so one backward pass serves the batch and no sample's gradient
+need exist. Every other net takes the general way, `vmap(grad)`; what that cannot do either is refused by name.
 """
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlearning.gradients import losses_of, parameters_of
+from unlearning.layer_norms import batched, known, layer_squared_norms
 from unlearning.problem import Problem
+
+Call = tuple[nn.Module, Tensor, Tensor]
 
 
 def per_sample_squared_norms(
@@ -24,10 +27,12 @@ def per_sample_squared_norms(
     """squared_norms_B: ||grad loss(z, theta)||^2 of each sample, over all trainable parameters together.
 
     Units: (loss per unit of weight)^2; not reduced. In the mode the model is in. With `create_graph` the result can be
-    differentiated again. Source: the GR term of Liu et al. 2025 (arXiv:2507.23257).
+    differentiated once more. Source: the GR term of Liu et al. 2025 (arXiv:2507.23257).
 
     Raises:
-        ValueError: a BatchNorm layer is in training mode, so that no sample has a gradient of its own.
+        ValueError: a layer mixes the samples of a batch (BatchNorm in training mode or without running statistics,
+            Embedding that counts tokens over the batch), is a fused recurrence, or neither way covers the net; the
+            message names the layer.
     """
     return losses_and_squared_norms(model, problem, inputs, targets, create_graph)[1]
 
@@ -37,81 +42,115 @@ def losses_and_squared_norms(
 ) -> tuple[Tensor, Tensor]:
     """losses_B and squared_norms_B (see `per_sample_squared_norms`) for one forward pass's price."""
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.training:
-            raise ValueError(
-                f"{name or 'the model'} is {type(module).__name__} in training mode: it mixes the samples of a batch,"
-                " so no sample has a gradient of its own. Use restriction 'batch-norm', or GroupNorm instead."
-            )
+        _refuse(name or "the model", module)
+    parameters_of(model)
     with torch.enable_grad():
         if len(targets) == 0:
             losses_B = losses_of(problem, model(inputs), targets)
             return losses_B, torch.zeros_like(losses_B)
         if layerwise_applies(model):
-            return _layerwise(model, problem, inputs, targets, create_graph)
+            found = _layerwise(model, problem, inputs, targets, create_graph)
+            if found is not None:
+                return found
         return _general(model, problem, inputs, targets, create_graph)
 
 
+def _refuse(name: str, module: nn.Module) -> None:
+    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        why = "in training mode" if module.training else "without running statistics"
+        raise ValueError(
+            f"{name} is {type(module).__name__} {why}: it mixes the samples of a batch, so no sample has a gradient of"
+            " its own. Use eval mode with running statistics, GroupNorm, or restriction 'batch-norm'."
+        )
+    if isinstance(module, nn.RNNBase):
+        raise ValueError(  # noqa: TRY004  the model is at fault for what it computes, not for being of a wrong type
+            f"{name} is {type(module).__name__}, a fused recurrent layer: torch.func has no rule for it. Write the"
+            " recurrence out of Linear layers, or use restriction 'batch-norm' or 'none'."
+        )
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        for setting in ("max_norm", "scale_grad_by_freq", "sparse"):
+            if getattr(module, setting) not in (None, False):
+                raise ValueError(
+                    f"{name} is {type(module).__name__} with {setting}: per-sample gradients are not defined or not"
+                    f" differentiable with it. Leave {setting} out."
+                )
+
+
 def layerwise_applies(model: nn.Module) -> bool:
-    """Whether every parameter is the own weight or bias of a Linear or an ungrouped, zero-padded Conv2d."""
-    owners = [module for module in model.modules() if list(module.parameters(recurse=False))]
-    shared = sum(len(list(m.parameters(recurse=False))) for m in owners) != len(list(model.parameters()))
-    trainable = all(parameter.requires_grad for parameter in model.parameters())
-    return not shared and trainable and all(_known(module) for module in owners)
+    """Whether every trainable parameter is the own weight or bias of one layer that `layer_norms` covers."""
+    owners = _owners(model)
+    owned = sum(value.requires_grad for module in owners for value in module.parameters(recurse=False))
+    return owned == len(parameters_of(model)) and all(known(module) for module in owners)
 
 
-def _known(module: nn.Module) -> bool:
-    if type(module) is nn.Conv2d:
-        return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return type(module) is nn.Linear
+def _owners(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if any(value.requires_grad for value in m.parameters(recurse=False))]
 
 
 def _layerwise(
     model: nn.Module, problem: Problem, inputs: Tensor, targets: Tensor, create_graph: bool
-) -> tuple[Tensor, Tensor]:
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-    written: list[tuple[Tensor, int]] = []
+) -> tuple[Tensor, Tensor] | None:
+    """None where the forward pass shows that the layers' formulas would leave something out.
+
+    What was run is looked at, not what was declared: each layer called once at most, on (B, ...), its tensors not
+    written over; and in the graph each trainable parameter read exactly as often as its layer was called, so that a
+    weight which some function reads beside its layer is not missed.
+    """
+    calls: list[Call] = []
+    versions: list[int] = []
+    by_keyword: list[nn.Module] = []
 
     def record(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        if len(args) != 1:
+            by_keyword.append(module)
+            return
         calls.append((module, args[0], output))
-        written.extend((tensor, tensor._version) for tensor in (args[0], output))
+        versions.extend((args[0]._version, output._version))
 
-    owners = [module for module in model.modules() if list(module.parameters(recurse=False))]
-    handles = [module.register_forward_hook(record) for module in owners]
+    owners = _owners(model)
+    handles = [module.register_forward_hook(record, prepend=True) for module in owners]
     try:
         losses_B = losses_of(problem, model(inputs), targets)
     finally:
         for handle in handles:
             handle.remove()
-    once = sorted(id(module) for module, _, _ in calls) == sorted(map(id, owners))
-    batched = all(x.ndim == (2 if isinstance(module, nn.Linear) else 4) for module, x, _ in calls)
-    untouched = all(tensor._version == version for tensor, version in written)
-    if not (once and batched and untouched):
-        return _general(model, problem, inputs, targets, create_graph)
-    outputs = [output for _, _, output in calls]
-    gradients = torch.autograd.grad(losses_B.sum(), outputs, create_graph=create_graph, retain_graph=True)
+    called = [module for module, _, _ in calls]
+    single = len(set(map(id, called))) == len(called)
+    fits = all(made.requires_grad and batched(module, given, len(targets)) for module, given, made in calls)
+    untouched = versions == [tensor._version for _, given, made in calls for tensor in (given, made)]
+    if by_keyword or not (calls and single and fits and untouched) or not losses_B.requires_grad:
+        return None
+    reads = _reads(losses_B)
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+        losses_B.sum(), [made for _, _, made in calls], create_graph=create_graph, retain_graph=True, allow_unused=True
+    )
+    expected = {id(value): 0 for value in parameters_of(model).values()}
     squared_B = torch.zeros_like(losses_B)
-    for (module, layer_inputs, _), gradient in zip(calls, gradients, strict=True):
-        squared_B = squared_B + _layer_squared_norms(module, layer_inputs, gradient)
+    for (module, given, _), gradient in zip(calls, gradients, strict=True):
+        if gradient is None:
+            continue
+        expected |= {id(value): 1 for value in module.parameters(recurse=False) if value.requires_grad}
+        squared_B = squared_B + layer_squared_norms(module, given if create_graph else given.detach(), gradient)
+    if any(reads.get(identity, 0) != count for identity, count in expected.items()):
+        return None
     return losses_B, squared_B if create_graph else squared_B.detach()
 
 
-def _layer_squared_norms(module: nn.Module, inputs: Tensor, gradients: Tensor) -> Tensor:
-    """squared_B of one layer: inputs are what it was given, gradients are those of the summed losses at its output."""
-    if isinstance(module, nn.Linear):
-        squared_B = gradients.square().sum(1)
-        return squared_B * inputs.square().sum(1) + (squared_B if _has_bias(module) else 0)
-    if isinstance(module, nn.Conv2d):
-        assert not isinstance(module.padding, str)
-        patches_BKP = functional.unfold(inputs, module.kernel_size, module.dilation, module.padding, module.stride)
-        gradients_BOP = gradients.flatten(2)
-        weight_BOK = gradients_BOP @ patches_BKP.transpose(1, 2)
-        squared_B = weight_BOK.square().sum((1, 2))
-        return squared_B + (gradients_BOP.sum(2).square().sum(1) if _has_bias(module) else 0)
-    raise AssertionError(f"layerwise_applies admitted {type(module).__name__}")
-
-
-def _has_bias(module: nn.Module) -> bool:
-    return module.bias is not None
+def _reads(losses_B: Tensor) -> dict[int, int]:
+    """How often the graph that leads to the losses reads each leaf, by the leaf's id."""
+    counts: dict[int, int] = {}
+    assert losses_B.grad_fn is not None
+    waiting, seen = [losses_B.grad_fn], {losses_B.grad_fn}
+    while waiting:
+        for node, _ in waiting.pop().next_functions:
+            if node is None:
+                continue
+            if hasattr(node, "variable"):
+                counts[id(node.variable)] = counts.get(id(node.variable), 0) + 1
+            elif node not in seen:
+                seen.add(node)
+                waiting.append(node)
+    return counts
 
 
 def _general(
@@ -119,7 +158,7 @@ def _general(
 ) -> tuple[Tensor, Tensor]:
     parameters = dict(parameters_of(model))
     places = _places(model)
-    fixed = dict(model.named_buffers())
+    fixed = {name: value for name, value in (*model.named_buffers(), *model.named_parameters()) if name not in places}
 
     def loss(weights: dict[str, Tensor], one_input: Tensor, one_target: Tensor) -> tuple[Tensor, Tensor]:
         swapped = {place: weights[name] for place, name in places.items()}
@@ -130,12 +169,37 @@ def _general(
     per_sample: Callable[..., tuple[dict[str, Tensor], Tensor]] = vmap(
         grad(loss, has_aux=True), in_dims=(None, 0, 0), randomness="different"
     )
+    try:
+        with torch.set_grad_enabled(create_graph):
+            gradients, losses_B = per_sample(parameters, inputs, targets)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"{_where(model, error.__traceback__)} has no per-sample gradients by torch.func ({_first_line(error)})."
+            " Replace that layer, or use restriction 'batch-norm' or 'none'."
+        ) from error
+    squared_B = torch.zeros_like(losses_B)
     with torch.set_grad_enabled(create_graph):
-        gradients, losses_B = per_sample(parameters, inputs, targets)
-        squared_B = torch.zeros_like(losses_B)
         for value in gradients.values():
             squared_B = squared_B + value.flatten(1).square().sum(1)
     return losses_B, squared_B
+
+
+def _where(model: nn.Module, trace: TracebackType | None) -> str:
+    """The innermost module that was running, by its name in the model and its type."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found = f"the model ({type(model).__name__})"
+    while trace is not None:
+        running = trace.tb_frame.f_locals.get("self")
+        if isinstance(running, nn.Module) and names.get(id(running)):
+            found = f"{names[id(running)]} ({type(running).__name__})"
+        trace = trace.tb_next
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0][:200].rstrip(".")
 
 
 def _places(model: nn.Module) -> dict[str, str]:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from unlearning.gradients import CHUNK, scores
 from unlearning.problem import Indices, Problem, Recipe, ordered
-from unlearning.restriction import restricted_loss
+from unlearning.restriction import drawn, restricted_loss
 from unlearning.splits import TuningData
 
 Progress = Callable[[float, str], None]
 ShouldStop = Callable[[], bool]
 State = dict[str, Tensor]
 REPORT_EVERY = 8
+PARTS = 1  # the stream that restricted parts of batches are drawn from: apart from the order of samples
 
 
 class Diverged(ArithmeticError):
@@ -131,6 +132,7 @@ class _Run:
         self.progress, self.should_stop, self.observer = progress, should_stop, observer
         self.optimizer = _optimizer(problem.recipe, model)
         self.order = np.random.default_rng(problem.recipe.seed)
+        self.parts = np.random.default_rng([problem.recipe.seed, PARTS])
         self.device = next(model.parameters()).device
 
     def epochs(self, tuning: TuningData | None) -> TrainedModel:
@@ -181,6 +183,7 @@ class _Run:
             targets.to(self.device),
             self.recipe.restriction,
             self.recipe.alpha,
+            drawn(self.recipe.restriction_share, len(chosen), self.parts),
         )
         value = float(loss.detach())
         if not np.isfinite(value):

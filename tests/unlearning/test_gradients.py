@@ -1,4 +1,4 @@
-"""Gradient sums and per-sample norms against the plainest oracle: one sample at a time."""
+"""Gradient sums against the plainest oracle: one sample at a time."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from tests.unlearning.problems import Blobs
 from unlearning.gradients import GradientSum, NonFinite, Scores, gradient_sum, scores
-from unlearning.nets.lenet import LeNet5
 from unlearning.problem import TensorSamples
-from unlearning.restriction import restricted_loss
-from unlearning.sample_norms import layerwise_applies, per_sample_squared_norms
 
 
 def one_by_one(model: nn.Module, problem: Blobs, inputs: Tensor, targets: Tensor) -> list[list[Tensor]]:
@@ -133,103 +130,6 @@ def test_a_gradient_that_is_not_finite_is_refused() -> None:
         gradient_sum(model, problem, problem.train, np.arange(4))
     with pytest.raises(NonFinite):
         scores(model, problem, problem.train)
-
-
-def nets() -> list[tuple[str, nn.Module, tuple[int, ...], bool]]:
-    grouped = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(4 * 36, 3))
-    strided = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, dilation=2, bias=False), nn.Flatten(), nn.Linear(16, 3))
-    inplace = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 36, 3))
-    frozen_norm = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
-    twice = nn.Linear(128, 128)
-    shared = nn.Sequential(nn.Flatten(), twice, nn.Tanh(), twice, nn.Linear(128, 3, bias=False))
-    tied = nn.Sequential(nn.Flatten(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 128), nn.Linear(128, 3))
-    tied[3].weight = tied[1].weight
-    return [
-        ("lenet", LeNet5(2, 3, 8), (2, 8, 8), True),
-        ("strided", strided, (2, 8, 8), True),
-        ("inplace", inplace, (2, 8, 8), True),
-        ("used twice", shared, (2, 8, 8), True),
-        ("tied", tied, (2, 8, 8), False),
-        ("grouped", grouped, (2, 8, 8), False),
-        ("frozen batch norm", frozen_norm, (2, 8, 8), False),
-    ]
-
-
-@pytest.mark.parametrize("size", [0, 1, 5])
-@pytest.mark.parametrize("case", range(7))
-def test_norms_are_those_of_the_samples_one_by_one(case: int, size: int) -> None:
-    torch.manual_seed(case)
-    name, model, shape, layerwise = nets()[case]
-    model = model.double()
-    assert layerwise_applies(model) is layerwise, name
-    problem = Blobs()
-    inputs, targets = torch.randn(size, *shape, dtype=torch.float64), torch.arange(size) % 3
-    before = [(id(parameter), parameter.detach().clone()) for parameter in model.parameters()]
-    expected = [sum(float((g**2).sum()) for g in gs) for gs in one_by_one(model, problem, inputs, targets)]
-    squared_B = per_sample_squared_norms(model, problem, inputs, targets)
-    torch.testing.assert_close(squared_B, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
-    for (identity, value), parameter in zip(before, model.parameters(), strict=True):
-        assert id(parameter) == identity
-        assert parameter.grad is None
-        assert torch.equal(parameter, value)
-
-
-@pytest.mark.parametrize("case", range(7))
-def test_the_restricted_loss_has_the_gradient_of_its_formula(case: int) -> None:
-    """Against finite differences of the oracle's formula, along a random direction."""
-    torch.manual_seed(case)
-    model = nets()[case][1].double()
-    problem, alpha = Blobs(), 0.3
-    inputs, targets = torch.randn(4, 2, 8, 8, dtype=torch.float64), torch.arange(4) % 3
-
-    def formula() -> float:
-        norms = [sum(float((g**2).sum()) for g in gs) for gs in one_by_one(model, problem, inputs, targets)]
-        return float(problem.losses(model(inputs), targets).mean().detach()) + alpha * sum(norms) / 4
-
-    loss = restricted_loss(model, problem, inputs, targets, "per-sample", alpha)
-    assert float(loss.detach()) == pytest.approx(formula(), rel=1e-9)
-    gradients = torch.autograd.grad(loss, list(model.parameters()))
-    directions = [torch.randn_like(parameter) for parameter in model.parameters()]
-    slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
-    values, width = [], 1e-6
-    for sign in (1, -2):
-        with torch.no_grad():
-            for parameter, direction in zip(model.parameters(), directions, strict=True):
-                parameter += sign * width * direction
-        values.append(formula())
-    assert (values[0] - values[1]) / (2 * width) == pytest.approx(slope, rel=1e-4, abs=1e-6)
-
-
-def test_the_released_restriction_is_another_quantity() -> None:
-    """Pins it: alpha times the sum over tensors of the norm of the batch's mean gradient, not squared."""
-    problem = Blobs()
-    model = model_of(problem)
-    inputs, targets = in_double(problem).batch(np.arange(5))
-    loss = problem.losses(model(inputs), targets).mean()
-    expected = loss + 0.5 * sum(
-        g.norm() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
-    )
-    found = restricted_loss(model, problem, inputs, targets, "batch-norm", 0.5)
-    torch.testing.assert_close(found, expected)
-    plain = restricted_loss(model, problem, inputs, targets, "none", 0.5)
-    torch.testing.assert_close(plain, loss)
-
-
-def test_batch_norm_in_training_mode_is_refused_by_name() -> None:
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).train()
-    problem = Blobs()
-    with pytest.raises(ValueError, match="1 is BatchNorm1d in training mode"):
-        per_sample_squared_norms(model, problem, *problem.train.batch(np.arange(4)))
-
-
-def test_unknown_restriction_and_empty_batch_are_refused() -> None:
-    problem = Blobs()
-    model = model_of(problem, torch.float32)
-    inputs, targets = problem.train.batch(np.arange(3))
-    with pytest.raises(ValueError, match="use 'per-sample'"):
-        restricted_loss(model, problem, inputs, targets, "other", 0.1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="empty batch"):
-        restricted_loss(model, problem, inputs[:0], targets[:0], "none", 0.0)
 
 
 def test_scores_are_those_of_the_samples_one_by_one() -> None:
