@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from tests.unlearning.problems import Blobs
+from unlearning import conv_norms
 from unlearning.nets.lenet import LeNet5
 from unlearning.sample_norms import layerwise_applies, losses_and_squared_norms, per_sample_squared_norms
 
@@ -290,3 +291,9 @@ def test_what_torch_func_cannot_do_is_refused_with_the_layer_s_name() -> None:
     model = nn.Sequential(nn.Linear(6, 6), Branching())
     with pytest.raises(ValueError, match=r"1 \(Branching\) has no per-sample gradients.*Replace that layer"):
         per_sample_squared_norms(model, PROBLEM, torch.randn(4, 6), torch.arange(4) % 3)
+
+
+def test_a_batch_whose_patches_are_many_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(conv_norms, "PATCHED", 2 * 4 * 9 * 16)  # two samples of the layer under test at a time
+    agrees(Net(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 3)), torch.randn(5, 2, 6, 6))
