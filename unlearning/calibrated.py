@@ -7,12 +7,13 @@ Each step descends on a minibatch of D_r and ascends on one of D_f, with every f
 One step of Influence Approximation Unlearning (IA+GC, Liu et al. 2025, arXiv:2507.23257) is the first of these without
 the cap; where memorisation is strong no single step closes the gap without wrecking the model. Three things bound it:
 
-- the cap. cap(z) is the lower of the mean loss of unseen data and the loss at z's own place among unseen data: the
-  unseen sample of its class that stands as high among unseen samples as z stands among the samples that were learnt.
-  A sample that would be answered well anyway is left alone; none is pushed to a confident wrong answer.
+- the cap. cap(z) is the lower of a ceiling, at first the mean loss of unseen data, and the loss at z's own place among
+  unseen data: of the unseen sample of its class that stands as high among unseen samples as z stands among the samples
+  that were learnt. A sample that would be answered well anyway is left alone; none is driven to a confident wrong answer.
 - the target. Where D_f as a whole should come to lie is read in the same way off unseen data, on the weights of the
-  moment; the way there ends when it is reached, and an overshoot is taken back along the last stretch. It works for a
-  single sample, a class-skewed set and outliers, which no comparison of averages does.
+  moment; the way there ends when it is reached, and an overshoot is taken back along the last stretch. That also works
+  for a single sample or subject, which no comparison of averages does. It knows z by how well it was learnt and nothing
+  else: a mislabelled sample that was learnt like any other is taken for one, and is not forgotten as a retrain would.
 - the count. At most `passes` over D_f: the cost grows with |D_f|, whatever the size of D.
 
 Unseen data here is tuning data. The audit's half is not within reach.
@@ -44,12 +45,14 @@ class CalibratedSettings:
 
     `learning_rate` is Adam's for a forget set of a batch or more; None takes the recipe's where that is Adam's, else 1e-3.
     A smaller set takes smaller steps, in proportion to the root of its size, and the first `warm_up` steps are shorter.
-    `strength` grows by `firmer` at each look that finds the way behind a straight line to the target. `accuracy_budget` is
-    the share of right answers on unseen data that the way may cost, beyond chance. `sample` bounds what a look reads.
+    At each look that finds the way behind a straight line to the target, `strength` grows by `firmer` and the ceiling of
+    the caps by `higher`. `accuracy_budget` is the share of right answers on unseen data that the way may cost, beyond
+    chance. `sample` bounds what a look reads.
     """
 
     strength: float = 3.0
     firmer: float = 1.3
+    higher: float = 1.2
     learning_rate: float | None = None
     warm_up: int = 6
     passes: float = 5.0
@@ -61,7 +64,7 @@ class CalibratedSettings:
     accuracy_budget: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("strength", "firmer", "learning_rate", "passes"):
+        for name in ("strength", "firmer", "higher", "learning_rate", "passes"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value}: use a positive number")
@@ -178,7 +181,8 @@ class _Walk:
         classes, counts = np.unique(before.strata_N, return_counts=True)
         self.mix = dict(zip(classes.tolist(), (counts / len(before)).tolist(), strict=True))
         targets_N = losses_at(self.places_N, before.strata_N, unseen)
-        self.caps_N = torch.from_numpy(np.minimum(targets_N, unseen.losses_N.mean())).float().to(self.device)
+        self.targets_N = torch.from_numpy(targets_N).float().to(self.device)
+        self.ceiling = float(unseen.losses_N.mean())
         self.strength = settings.strength
         rate = problem.recipe.learning_rate if problem.recipe.optimizer == "adam" else OTHERWISE
         self.rate = (settings.learning_rate or rate) * min(1.0, sqrt(len(forget_N) / settings.forget_batch))
@@ -206,6 +210,7 @@ class _Walk:
                 break
             if found.gap > self.trace[0].gap * (1 - step / steps):
                 self.strength *= settings.firmer
+                self.ceiling *= settings.higher
             state = state_of(self.model)
             sound = sound if found.spent else state
         if self.trace[-1].spent:
@@ -230,7 +235,8 @@ class _Walk:
         losses_B = losses_of(self.problem, self.model(inputs.to(self.device)), targets)
         kept_B, forgotten_B = losses_B[: len(retain_B)], losses_B[len(retain_B) :]
         weights_B = self._weights(strata(targets)[: len(retain_B)])
-        capped = torch.minimum(forgotten_B, self.caps_N[torch.from_numpy(rows_B).to(self.device)]).mean()
+        caps_B = self.targets_N[torch.from_numpy(rows_B).to(self.device)].clamp(max=self.ceiling)
+        capped = torch.minimum(forgotten_B, caps_B).mean()
         loss: Tensor = (weights_B * kept_B).mean() - self.strength * capped
         if not bool(loss.isfinite()):
             raise NonFinite("a loss is infinite or NaN: take a smaller learning rate")
