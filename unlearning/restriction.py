@@ -9,7 +9,9 @@ The paper and its released code mean different quantities by it. Both are here, 
 
 In training mode a net with BatchNorm has no per-sample gradient. There the loss is that of the training mode, and
 `per-sample` restricts the gradient that the same weights have with the running statistics, which is the one that later
-updates take: BatchNorm layers alone are switched, and it costs a second forward pass.
+updates take: BatchNorm layers alone are switched, and it costs a second forward pass. A net to be restricted had better
+take GroupNorm (`norm="group"`), where the loss and its restriction speak of one function: a step costs about the same,
+and the restriction closes more of the gap between seen and unseen samples (`make bench-gr` measures both).
 """
 
 from collections.abc import Iterator

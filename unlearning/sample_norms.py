@@ -52,7 +52,7 @@ def losses_and_squared_norms(
             found = _layerwise(model, problem, inputs, targets, create_graph)
             if found is not None:
                 return found
-        return _general(model, problem, inputs, targets, create_graph)
+        return general_losses_and_squared_norms(model, problem, inputs, targets, create_graph)
 
 
 def _refuse(name: str, module: nn.Module) -> None:
@@ -153,9 +153,14 @@ def _reads(losses_B: Tensor) -> dict[int, int]:
     return counts
 
 
-def _general(
+def general_losses_and_squared_norms(
     model: nn.Module, problem: Problem, inputs: Tensor, targets: Tensor, create_graph: bool
 ) -> tuple[Tensor, Tensor]:
+    """The same by `vmap(grad)`, whatever the layers; see `losses_and_squared_norms`, which falls back to it.
+
+    Raises:
+        ValueError: torch.func cannot take the net; names the layer.
+    """
     parameters = dict(parameters_of(model))
     places = _places(model)
     fixed = {name: value for name, value in (*model.named_buffers(), *model.named_parameters()) if name not in places}
