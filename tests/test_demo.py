@@ -26,22 +26,25 @@ def test_the_demo_tells_the_whole_story_and_cleans_up() -> None:
         mark = folder.encode()
         assert not [entry for entry in Path("/proc").glob("[0-9]*") if mark in environment_of(entry)]
     story = done.stdout
-    assert len(re.findall(r"202, \d+ samples tombstoned", story)) == 4
-    assert len(re.findall(r"fulfilled by lenet-v\d", story)) == 4
-    saved, retrained = rows(story, "MU tightened"), rows(story, "UE tightened")
-    assert [row[3] for row in saved] == PolicyBody().ladder[: len(saved)]
-    assert {"publish", "lenet-v3"} <= set(saved[-1])
-    assert [row[3] for row in retrained] == PolicyBody().ladder
-    for row in saved[:-1] + retrained[:-1]:
-        assert {"escalate", "inconclusive"} & set(row)
+    assert len(re.findall(r"202, \d+ samples tombstoned", story)) == 3
+    assert len(re.findall(r"fulfilled by lenet-v\d", story)) == 3
+    saved, stepped, retrained = (rows(story, name) for name in ("by sample ids", "by subject", "tightened"))
+    ladder = PolicyBody().ladder
+    assert [row[0] for row in saved] == ladder[:2]
+    assert {"publish", "lenet-v2"} <= set(saved[-1])
+    assert {"publish", "lenet-v3"} <= set(stepped[-1])
+    assert [row[0] for row in retrained] == ladder
     assert {"publish", "lenet-v4"} <= set(retrained[-1])
+    for row in saved[:-1] + stepped[:-1] + retrained[:-1]:
+        assert {"escalate", "inconclusive"} & set(row)
     assert re.search(r"measured against the retrain, MU [+-]0\.\d{3} \(estimated", story)
     assert "stopped; nothing is left behind" in story
 
 
 def rows(story: str, name: str) -> list[list[str]]:
-    """The table's lines of one ticket, in words."""
-    return [line.split() for line in story.splitlines() if line.strip().startswith(name) and "measured" not in line]
+    """The table's lines of one ticket, in words, from the method on."""
+    lines = [line.strip() for line in story.splitlines() if line.strip().startswith(name) and "measured" not in line]
+    return [line.removeprefix(name).split()[1:] for line in lines]
 
 
 def environment_of(process: Path) -> bytes:
