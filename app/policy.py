@@ -52,7 +52,7 @@ class Calibrated(Part):
 
     strength: float = Field(3.0, gt=0, le=100, description="Weight of forgetting against keeping, to begin with")
     learning_rate: float | None = Field(None, gt=0, le=1)
-    passes: float = Field(5.0, gt=0, le=100, description="At most this often over the forget set")
+    passes: float = Field(4.0, gt=0, le=100, description="At most this often over the forget set")
     accuracy_budget: float = Field(
         0.02, gt=0, le=1, description="Accuracy on tuning data that the way may cost, beyond chance"
     )

@@ -55,11 +55,11 @@ class CalibratedSettings:
     higher: float = 1.2
     learning_rate: float | None = None
     warm_up: int = 6
-    passes: float = 5.0
+    passes: float = 4.0
     forget_batch: int = 96
     retain_batch: int = 128
     minimum_steps: int = 24
-    checks: int = 5
+    checks: int = 4
     sample: int = 500
     accuracy_budget: float = 0.02
 

@@ -34,7 +34,7 @@ from app.errors import ServiceError
 from app.policy import PolicyBody
 
 MODEL = "lenet"
-SEED = 9
+SEED = 6
 TABLE_WIDTH = 132
 
 
