@@ -74,6 +74,10 @@ class CalibratedSettings:
         if not 0 < self.accuracy_budget <= 1:
             raise ValueError(f"accuracy_budget is {self.accuracy_budget}: use a share between 0 and 1")
 
+    def steps(self, forget: int) -> int:
+        """The most steps that a forget set of this size gets."""
+        return max(self.minimum_steps, ceil(self.passes * forget / self.forget_batch))
+
 
 @dataclass(frozen=True)
 class Look:
@@ -195,7 +199,7 @@ class _Walk:
     def go(self, progress: Progress) -> str:
         """Take steps until the target is reached or passed, or their count is spent; says which, and what was taken back."""
         settings = self.settings
-        steps = max(settings.minimum_steps, ceil(settings.passes * len(self.forget_N) / settings.forget_batch))
+        steps = settings.steps(len(self.forget_N))
         every = max(1, ceil(steps / settings.checks))
         state = sound = state_of(self.model)
         for step in range(1, steps + 1):

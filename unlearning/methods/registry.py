@@ -15,6 +15,7 @@ from typing import Any
 
 from unlearning.methods.amnesiac import Amnesiac, AmnesiacRelabel
 from unlearning.methods.bad_teaching import BadTeaching
+from unlearning.methods.calibrated import IauCalibrated
 from unlearning.methods.fine_tune import FineTune
 from unlearning.methods.fisher import FisherScrub
 from unlearning.methods.iau import Ia, Iau, IauReleased
@@ -35,6 +36,7 @@ Factory = Callable[..., Method]
 BUILT_IN: dict[str, Factory] = {
     Nothing.name: Nothing,
     Iau.name: Iau,
+    IauCalibrated.name: IauCalibrated,
     Ia.name: Ia,
     IauReleased.name: IauReleased,
     Usgd.name: Usgd,

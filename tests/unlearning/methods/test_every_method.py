@@ -15,7 +15,7 @@ from unlearning.methods.protocol import Job, Method, Need
 from unlearning.splits import split_unseen
 
 NAMES = list(registry.BUILT_IN)
-STILL = {"nothing", "iau", "ia", "iau-released", "usgd", "bad-teaching", "fisher", "neggrad+", "ssd"}
+STILL = {"nothing", "iau", "iau-calibrated", "ia", "iau-released", "usgd", "bad-teaching", "fisher", "neggrad+", "ssd"}
 """Methods that leave BatchNorm's running statistics as the parent has them."""
 RANDOM = {
     "bad-teaching",
@@ -29,7 +29,7 @@ RANDOM = {
     "msg",
     "ct",
 }
-RANDOM |= {"retrain", "ssd"}
+RANDOM |= {"retrain", "ssd", "iau-calibrated"}
 
 
 @pytest.fixture(scope="module")
