@@ -1,0 +1,113 @@
+"""The command line: `python -m benchmarks.paper table --setting lenet-fashion-10k --seeds 2`."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.paper.case import Case, forget_set
+from benchmarks.paper.cells import Cells, digest_of, engine_digest
+from benchmarks.paper.report import show, write
+from benchmarks.paper.table import run_seed, summary
+from benchmarks.paper.tuning import compared, trials
+from benchmarks.problems import SETTINGS, Setting
+from benchmarks.problems_from_files import SETTINGS_FROM_FILES
+from unlearning.problem import Problem
+
+CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "bench-paper"
+
+
+def parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    names = [setting.name for setting in (*SETTINGS, *SETTINGS_FROM_FILES)]
+    common.add_argument("--setting", choices=names, default="lenet-fashion-10k")
+    common.add_argument("--folder", type=Path, help="where the data lies, for settings whose files you bring")
+    common.add_argument("--samples", type=int, help="training samples; the setting's own number by default")
+    common.add_argument("--width", type=int, help="of the network, for settings that have one")
+    common.add_argument("--epochs", type=int, help="the setting's own number by default")
+    common.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    common.add_argument("--retrains", type=int, default=3, help="retrains of each seed, at least 2")
+    common.add_argument("--ratio", type=float, default=0.05, help="share of the training samples to forget")
+    common.add_argument("--device", default="cpu")
+    common.add_argument("--threads", type=int, default=1)
+    common.add_argument("--cache", type=Path, default=CACHE, help="where finished pieces are kept")
+    common.add_argument("--only-run", action="store_true", help="fill the cache and write no results")
+    top = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    table = commands.add_parser("table", parents=[common], help="every method against the retrains")
+    table.add_argument("--methods", nargs="+", default=compared())
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    setting = next(s for s in (*SETTINGS, *SETTINGS_FROM_FILES) if s.name == options.setting)
+    problem = build(setting, options)
+    kept = {"command": options.command, "seeds": options.seeds, "methods": options.methods} | sizes(options)
+    recipe = problem.recipe
+    steps = len(options.seeds) * (3 + options.retrains + sum(len(trials(n, recipe)) for n in options.methods))
+    with progress() as bar:
+        task = bar.add_task(setting.name, total=steps)
+
+        def case(seed: int) -> Case:
+            def done(name: str) -> None:
+                bar.update(task, advance=1, description=f"{setting.name}, seed {seed}: {name}")
+
+            return case_of(problem, setting.name, seed, options, done)
+
+        record = summary([run_seed(case(seed), options.methods) for seed in options.seeds])
+    record |= {"setting": setting.name, "paper": setting.paper, "differs": setting.differs, "recipe": repr(recipe)}
+    show(record)
+    if not options.only_run:
+        write(f"paper-{setting.name}", record, kept, problem)
+    return 0
+
+
+def build(setting: Setting, options: argparse.Namespace) -> Problem:
+    """The setting's problem with the sizes that were asked for.
+
+    Raises:
+        ValueError: the setting has no such size, or needs a folder.
+    """
+    asked = {"train_size": options.samples, "width": options.width, "epochs": options.epochs, "folder": options.folder}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    takes = inspect.signature(setting.build).parameters
+    for name in given:
+        if name not in takes:
+            raise ValueError(f"setting {setting.name!r} takes no {name} (it takes {', '.join(takes)})")
+    return setting.build(**given)
+
+
+def sizes(options: argparse.Namespace) -> dict[str, Any]:
+    """What a case's cells depend on, beside the code."""
+    names = ("setting", "samples", "width", "epochs", "ratio", "device", "threads", "retrains")
+    return {name: getattr(options, name) for name in names}
+
+
+def case_of(
+    problem: Problem, setting: str, seed: int, options: argparse.Namespace, done: Callable[[str], None]
+) -> Case:
+    """The case of one seed; its cells lie under the digest of code and settings. The number of retrains is none of them."""
+    facts = {name: value for name, value in sizes(options).items() if name != "retrains"}
+    key = digest_of(facts | {"seed": seed, "recipe": repr(problem.recipe), "code": engine_digest()})
+    cells = Cells(options.cache / setting / f"seed-{seed}-{key[:16]}", done)
+    return Case(problem, forget_set(problem, options.ratio, seed), seed, options.retrains, cells, options.device)
+
+
+def progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(str(error))
