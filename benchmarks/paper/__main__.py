@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.paper import ablation, sequence
 from benchmarks.paper.case import Case, forget_set
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
 from benchmarks.paper.report import show, write
@@ -18,7 +19,7 @@ from benchmarks.paper.table import run_seed, summary
 from benchmarks.paper.tuning import compared, trials
 from benchmarks.problems import SETTINGS, Setting
 from benchmarks.problems_from_files import SETTINGS_FROM_FILES
-from unlearning.problem import Problem
+from unlearning.problem import Problem, Recipe
 
 CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "bench-paper"
 
@@ -42,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     table = commands.add_parser("table", parents=[common], help="every method against the retrains")
     table.add_argument("--methods", nargs="+", default=compared())
+    ablation_of = commands.add_parser("ablation", parents=[common], help="IA, IA+GC and IA+GC+GR")
+    ablation_of.add_argument("--alpha", type=float, default=0.005, help="weight of the gradient restriction")
+    sequence_of = commands.add_parser("sequence", parents=[common], help="many deletions in a row")
+    sequence_of.add_argument("--deletions", type=int, default=20)
     return top
 
 
@@ -50,34 +55,63 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     setting = next(s for s in (*SETTINGS, *SETTINGS_FROM_FILES) if s.name == options.setting)
     problem = build(setting, options)
-    kept = {"command": options.command, "seeds": options.seeds, "methods": options.methods} | sizes(options)
-    recipe = problem.recipe
-    steps = len(options.seeds) * (3 + options.retrains + sum(len(trials(n, recipe)) for n in options.methods))
     with progress() as bar:
-        task = bar.add_task(setting.name, total=steps)
+        task = bar.add_task(setting.name, total=cells_of(options, problem.recipe))
 
-        def case(seed: int) -> Case:
+        def cases(of: Problem) -> list[Case]:
             def done(name: str) -> None:
-                bar.update(task, advance=1, description=f"{setting.name}, seed {seed}: {name}")
+                bar.update(task, advance=1, description=f"{setting.name}: {name}")
 
-            return case_of(problem, setting.name, seed, options, done)
+            return [case_of(of, setting.name, seed, options, done) for seed in options.seeds]
 
-        record = summary([run_seed(case(seed), options.methods) for seed in options.seeds])
-    record |= {"setting": setting.name, "paper": setting.paper, "differs": setting.differs, "recipe": repr(recipe)}
+        record = run(setting, problem, options, cases)
+    record |= {"setting": setting.name, "paper": setting.paper, "differs": setting.differs}
+    record |= {"recipe": repr(problem.recipe)}
     show(record)
     if not options.only_run:
-        write(f"paper-{setting.name}", record, kept, problem)
+        name = "paper" if options.command == "table" else f"paper-{options.command}"
+        kept = {key: value for key, value in vars(options).items() if key not in ("cache", "only_run", "folder")}
+        write(f"{name}-{setting.name}", record, kept, problem)
     return 0
 
 
-def build(setting: Setting, options: argparse.Namespace) -> Problem:
+def run(
+    setting: Setting, problem: Problem, options: argparse.Namespace, cases: Callable[[Problem], list[Case]]
+) -> dict[str, Any]:
+    """The record of one command."""
+    match options.command:
+        case "table":
+            return summary([run_seed(one, options.methods) for one in cases(problem)])
+        case "ablation":
+            restricted = build(setting, options, alpha=options.alpha, restriction="per-sample")
+            with_gr = f"GR per sample, alpha {options.alpha:g}"
+            return ablation.run({"plain loss": cases(problem), with_gr: cases(restricted)})
+        case "sequence":
+            return sequence.run(cases(problem), options.deletions)
+        case _:
+            raise AssertionError(options.command)
+
+
+def cells_of(options: argparse.Namespace, recipe: Recipe) -> int:
+    """How many cells a command has, for the progress display."""
+    seeds, ready = len(options.seeds), 3 + int(options.retrains)
+    match options.command:
+        case "table":
+            return seeds * (ready + sum(len(trials(name, recipe)) for name in options.methods))
+        case "ablation":
+            return 2 * seeds * (ready + sum(len(trials(name, recipe)) for name in ablation.PARTS))
+        case _:
+            return seeds * (ready + len(sequence.METHODS) * int(options.deletions))
+
+
+def build(setting: Setting, options: argparse.Namespace, **more: Any) -> Problem:
     """The setting's problem with the sizes that were asked for.
 
     Raises:
         ValueError: the setting has no such size, or needs a folder.
     """
     asked = {"train_size": options.samples, "width": options.width, "epochs": options.epochs, "folder": options.folder}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None} | more
     takes = inspect.signature(setting.build).parameters
     for name in given:
         if name not in takes:

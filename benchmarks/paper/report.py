@@ -20,8 +20,9 @@ HEADINGS = {
     "ks": "KS",
     "auc": "per-sample AUC",
     "seconds": "seconds",
-    "speedup": "times a retrain",
+    "speedup": "times faster",
 }
+SEQUENCE = ("mu", "ue_threshold", "ks", "auc", "seconds")
 
 
 def figure(name: str, found: dict[str, float]) -> str:
@@ -42,13 +43,37 @@ def cells(record: dict[str, Any]) -> list[list[str]]:
 
 
 def show(record: dict[str, Any]) -> None:
-    table = Table("method", *HEADINGS.values(), "rank", title=f"{record['setting']} ({record['differs']})")
-    for line in cells(record):
-        table.add_row(*line)
+    """Print a record, whichever command it came from."""
     console = Console(width=170)
+    title = f"{record['setting']} ({record['differs']})"
+    if "lines" in record:
+        _show_lines(console, record, title)
+        return
+    for part in record.get("trainings", [record]):
+        table = Table("method", *HEADINGS.values(), "rank", title=f"{title} {part.get('training', '')}".strip())
+        for line in cells(part):
+            table.add_row(*line)
+        console.print(table)
+        for name, reason in part["missing"].items():
+            console.print(f"{name} is not in the table: {reason}")
+
+
+def sequence_cells(record: dict[str, Any], every: int = 5) -> list[list[str]]:
+    """Figures after the first deletion and each `every`th, one line a chain and deletion."""
+    lines = []
+    for name, chain in record["lines"].items():
+        for number in range(record["deletions"]):
+            if number == 0 or (number + 1) % every == 0:
+                shown = [figure(key, chain[key][number]) for key in SEQUENCE]
+                lines.append(["retrain against retrain" if name == "retrain" else name, str(number + 1), *shown])
+    return lines
+
+
+def _show_lines(console: Console, record: dict[str, Any], title: str) -> None:
+    table = Table("chain", "deletions", *(HEADINGS[key] for key in SEQUENCE), title=title)
+    for line in sequence_cells(record):
+        table.add_row(*line)
     console.print(table)
-    for name, reason in record["missing"].items():
-        console.print(f"{name} is not in the table: {reason}")
 
 
 def write(name: str, record: dict[str, Any], settings: dict[str, Any], problem: Problem) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.paper.case import Case
 from benchmarks.paper.figures import FIGURES, against, average_ranks, retrain_against_retrain, spread
-from benchmarks.paper.tuning import Trial, compared, trials
+from benchmarks.paper.tuning import Trial, trials
 from unlearning.gradients import NonFinite
 from unlearning.methods.nothing import Nothing
 from unlearning.methods.planner import available_for, plan, sizes_for
@@ -84,7 +84,7 @@ def not_for(case: Case, method: Method) -> str:
 
 def summary(seeds: Sequence[Seed]) -> Cell:
     """Mean and range over seeds of every row that every seed has; ranks among the methods, seed by seed."""
-    names = [name for name in ("nothing", "retrain", *compared()) if all(name in seed.rows for seed in seeds)]
+    names = [name for name in seeds[0].rows if all(name in seed.rows for seed in seeds)]
     ranked = [name for name in names if name not in ("nothing", "retrain")]
     ranks = [average_ranks({name: seed.rows[name] for name in ranked}) for seed in seeds]
     rows = []
