@@ -51,7 +51,7 @@ def run_seed(case: Case, methods: Sequence[str]) -> Seed:
         if finite[0][0].factor == 1:
             defaults[name] = against(finite[0][1], case.retrains)
     originals = {"accuracy": nothing["accuracy"], "epochs": case.original["epochs"]}
-    false_positives = {name: nothing[f"{name}_unseen"] for name in ("attack", "threshold")}
+    false_positives = {f"{name}_unseen": nothing[f"{name}_unseen"] for name in ("attack", "threshold")}
     recalls = {f"{name}_recall": nothing[f"{name}_forget"] for name in ("attack", "threshold")}
     return Seed(rows, defaults, factors, missing, false_positives | recalls, originals)
 
