@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper import svg
-from benchmarks.paper.report import HEADINGS, SEQUENCE, cells, sequence_cells
+from benchmarks.paper.report import CHAINS, HEADINGS, SEQUENCE, cells, sequence_cells
 from benchmarks.problems import SETTINGS
 from benchmarks.problems_from_files import SETTINGS_FROM_FILES
 from benchmarks.results import RESULTS
@@ -197,8 +197,8 @@ def _dots_of(record: dict[str, Any], title: str) -> str:
 def _lines_of(record: dict[str, Any]) -> str:
     def means(key: str) -> dict[str, list[float]]:
         return {
-            "retrains" if name == "retrain" else name: [step["mean"] for step in chain[key]]
-            for name, chain in record["lines"].items()
+            "retrains" if name == "retrain" else name: [step["mean"] for step in record["lines"][name][key]]
+            for name in CHAINS
         }
 
     panels = [svg.Lines(HEADINGS[key], means(key)) for key in ("mu", "ue_threshold", "ks")]

@@ -22,6 +22,7 @@ HEADINGS = {
     "seconds": "seconds",
     "speedup": "times faster",
 }
+CHAINS = ("nothing", "retrain", "iau", "iau-calibrated")
 SEQUENCE = ("mu", "ue_threshold", "ks", "auc", "seconds")
 
 
@@ -61,7 +62,8 @@ def show(record: dict[str, Any]) -> None:
 def sequence_cells(record: dict[str, Any], every: int = 5) -> list[list[str]]:
     """Figures after the first deletion and each `every`th, one line a chain and deletion."""
     lines = []
-    for name, chain in record["lines"].items():
+    for name in CHAINS:
+        chain = record["lines"][name]
         for number in range(record["deletions"]):
             if number == 0 or (number + 1) % every == 0:
                 shown = [figure(key, chain[key][number]) for key in SEQUENCE]
