@@ -28,8 +28,9 @@ written from `benchmarks/results/paper*.json`, which hold the settings, seeds an
 - **per-sample AUC**: how well a sample of D_f is told from unseen ones by its confidence less the retrains' mean confidence
   in that very sample. 0.5 means not at all; above it D_f is still known, below it D_f is known too badly.
 - **seconds** of the update by itself; **times faster** than a retrain. What is kept with a version (G(D), initial weights,
-  journal) is not counted. **rank**: the mean of the ranks by MU, by UE (paper's attack) and by seconds, as in the paper,
-  among the methods.
+  journal up to 2 GiB, without which amnesiac does not apply) is not counted. **rank**: the mean of the ranks by MU, by UE
+  (paper's attack) and by seconds, as in the paper, among the methods. Such a rank rewards a method that is fast and hardly
+  touches the model: MU and seconds of *nothing* are hard to beat. Read it together with KS and UE.
 - *nothing* leaves the model as it is. *retrain against retrain* holds each retrain against the others: the noise floor. A
   figure below it says no more than that the method cannot be told from a retrain by it.
 - Mean over seeds, with lowest and highest in brackets. A seed has its own original, forget set, attack and method seed.

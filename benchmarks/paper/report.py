@@ -28,7 +28,7 @@ SEQUENCE = ("mu", "ue_threshold", "ks", "auc", "seconds")
 
 def figure(name: str, found: dict[str, float]) -> str:
     """Mean and range over seeds; the range is left out where the seeds agree."""
-    digits = {"seconds": ".2f", "speedup": ",.1f"}.get(name, ".3f")
+    digits = {"seconds": ".2f", "speedup": ",.0f" if found["mean"] >= 100 else ".1f"}.get(name, ".3f")
     low, mean, high = (format(found[k], digits) for k in ("low", "mean", "high"))
     return mean if low == high else f"{mean} ({low}–{high})"
 
@@ -39,7 +39,10 @@ def cells(record: dict[str, Any]) -> list[list[str]]:
     for row in sorted(record["rows"], key=lambda row: 0.0 if row["rank"] is None else row["rank"]["mean"]):
         name = "retrain against retrain" if row["name"] == "retrain" else row["name"]
         rank = "–" if row["rank"] is None else f"{row['rank']['mean']:.1f}"
-        lines.append([name, *(figure(key, row["figures"][key]) for key in HEADINGS), rank])
+        shown = {key: figure(key, row["figures"][key]) for key in HEADINGS}
+        if name == "nothing":
+            shown |= {"seconds": "–", "speedup": "–"}
+        lines.append([name, *shown.values(), rank])
     return lines
 
 

@@ -168,7 +168,7 @@ def test_digests_tell_settings_and_data_apart() -> None:
 
 def test_a_figure_shows_its_range_where_seeds_differ() -> None:
     assert figure("mu", spread([0.1, 0.3])) == "0.200 (0.100–0.300)"
-    assert figure("speedup", spread([1234.0])) == "1,234.0"
+    assert figure("speedup", spread([1234.0])) == "1,234"
 
 
 @pytest.mark.parametrize(("value", "top"), [(0.0, 1.0), (0.1, 0.1), (0.11, 0.2), (3.0, 5.0), (7.0, 10.0)])
