@@ -90,7 +90,7 @@ def plots() -> dict[str, str]:
 
 def _table(record: dict[str, Any]) -> str:
     asked = record["settings"]
-    samples = f", {asked['samples']:,} training samples" if asked["samples"] else ""
+    samples = f". This run: {asked['samples']:,} training samples" if asked["samples"] else ""
     head = (
         f"## {record['setting']}\n\n"
         f"{record['differs']}{samples}. Stands for: {record['paper']}. {_command(record)}\n\n"
@@ -153,7 +153,7 @@ def _verdict(record: dict[str, Any]) -> str:
 def _ablation(record: dict[str, Any]) -> str:
     text = (
         f"### The ablation on {record['setting']}\n\nIA alone (`ia`), with GC (`iau`), and both on a model trained with GR; each"
-        f" training against its own retrains. {_command(record)}\n"
+        f" training against its own retrains.{_size(record)} {_command(record)}\n"
     )
     for part in record["trainings"]:
         text += f"\n**{part['training']}**\n\n{_rows(part)}{_about(part)}"
@@ -171,6 +171,12 @@ def _sequence(record: dict[str, Any]) -> str:
         f" each update on what the one before it left, held against retrains without all of them. {_command(record)}\n\n"
         f"![Drift of MU, UE and KS](results/{record['name']}.svg)\n\n" + "\n".join(lines) + "\n"
     )
+
+
+def _size(record: dict[str, Any]) -> str:
+    """A sentence where the run was smaller than its setting."""
+    samples = record["settings"]["samples"]
+    return f" This run: {samples:,} training samples." if samples else ""
 
 
 def _command(record: dict[str, Any]) -> str:
