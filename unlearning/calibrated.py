@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlearning.gradients import NonFinite, Scores, evaluating, losses_of, parameters_of, scores
+from unlearning.gradients import NonFinite, Scores, euclidean_norm, evaluating, losses_of, parameters_of, scores
 from unlearning.membership import MINIMUM_CLASS
 from unlearning.problem import Indices, Problem, ordered, strata
 from unlearning.splits import TuningData
@@ -144,16 +144,16 @@ def unlearn_calibrated(
     walk = _Walk(parent, problem, forget_N, retain_N, tuning, settings, seed)
     with evaluating(walk.model), torch.enable_grad():
         stopped = walk.go(progress)
-    begun = parameters_of(parent)
-    moved = sum(float((v - begun[k]).detach().double().square().sum()) for k, v in parameters_of(walk.model).items())
+    begun = {name: value.detach() for name, value in parameters_of(parent).items()}
+    moved = {name: value.detach() - begun[name] for name, value in parameters_of(walk.model).items()}
     return CalibratedResult(
         state=state_of(walk.model),
         settings=settings,
         steps=walk.trace[-1].step,
         stopped=stopped,
         trace=walk.trace,
-        update_norm=sqrt(moved),
-        parent_norm=sqrt(sum(float(v.detach().double().square().sum()) for v in begun.values())),
+        update_norm=euclidean_norm(moved),
+        parent_norm=euclidean_norm(begun),
         n_f=len(forget_N),
         n_r=len(retain_N),
     )

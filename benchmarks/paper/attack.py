@@ -77,7 +77,7 @@ def fit(members_MF: Tensor, others_NF: Tensor, seed: int) -> State:
             for chosen in torch.split(torch.randperm(len(inputs)), BATCH):
                 loss = functional.binary_cross_entropy_with_logits(attack(inputs[chosen]).squeeze(1), truth[chosen])
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature
                 optimizer.step()
     return dict(attack.state_dict())
 

@@ -14,7 +14,7 @@ from tests.app.test_tickets import wait_until_blocked
 
 def not_held(model_id: int, batch_id: object) -> list[int]:
     with transaction() as session:
-        return list(lineage.not_held(session, batch_id, model_id, story.model(model_id).dataset_id))  # type: ignore[arg-type]
+        return list(lineage.not_held(session, batch_id, model_id, story.model(model_id).dataset_id))  # type: ignore[arg-type]  # a UUID
 
 
 def test_a_ticket_fans_out_to_every_model_of_its_dataset(database: str) -> None:
@@ -75,8 +75,8 @@ def test_the_digest_of_no_ordinals_is_that_of_no_bytes() -> None:
 
 def picture(session: object) -> tuple[set[object], set[object]]:
     """Tickets behind the tombstones seen, and behind the obligations seen."""
-    buried = set(session.scalars(select(Tombstone.ticket_id)))  # type: ignore[attr-defined]
-    owed = set(session.scalars(select(Obligation.ticket_id)))  # type: ignore[attr-defined]
+    buried = set(session.scalars(select(Tombstone.ticket_id)))  # type: ignore[attr-defined]  # a Session
+    owed = set(session.scalars(select(Obligation.ticket_id)))  # type: ignore[attr-defined]  # a Session
     return buried, owed
 
 

@@ -188,5 +188,5 @@ class Later(datetime):
     """A clock two hours ahead: nothing that was written just now is young."""
 
     @classmethod
-    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]  # a clock that stands still
         return datetime.now(tz) + timedelta(hours=2)

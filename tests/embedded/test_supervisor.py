@@ -31,7 +31,7 @@ def is_janitor(pid: int) -> bool:
 
 
 def python(code: str, **settings: object) -> Program:
-    return Program("python", (sys.executable, "-S", "-c", code), **settings)  # type: ignore[arg-type]
+    return Program("python", (sys.executable, "-S", "-c", code), **settings)  # type: ignore[arg-type]  # settings by name
 
 
 class Clock:

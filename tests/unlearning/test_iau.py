@@ -45,7 +45,7 @@ def test_gradient_correction_subtracts_both(parent: torch.nn.Module, total: Grad
     forget = gradient_sum(parent, PROBLEM, PROBLEM.train, FORGET)
     retain = gradient_sum(parent, PROBLEM, PROBLEM.train, np.setdiff1d(LIVE, FORGET))
     f, r = (forget.vector, retain.vector) if weights == "sums" else (forget.mean(), retain.mean())
-    result = unlearn(parent, PROBLEM, FORGET, total, TUNING, IauSettings("ia+gc", weights, eta=0.01))  # type: ignore[arg-type]
+    result = unlearn(parent, PROBLEM, FORGET, total, TUNING, IauSettings("ia+gc", weights, eta=0.01))  # type: ignore[arg-type]  # a drawn str
     for name, parameter in parent.named_parameters():
         expected = parameter.detach().double() - 0.01 * (r[name] - f[name])
         torch.testing.assert_close(result.state[name].double(), expected, rtol=1e-6, atol=1e-7)

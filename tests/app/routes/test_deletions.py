@@ -69,8 +69,8 @@ class TestSubmit:
             (body(""), "/body/sample_ids/0"),
             (body("ok", "x" * 513), "/body/sample_ids/1"),
             (body("a\0b"), "/body/sample_ids/0"),
-            (body(7), "/body/sample_ids/0"),  # type: ignore[arg-type]
-            (body(None), "/body/sample_ids/0"),  # type: ignore[arg-type]
+            (body(7), "/body/sample_ids/0"),  # type: ignore[arg-type]  # wrong on purpose
+            (body(None), "/body/sample_ids/0"),  # type: ignore[arg-type]  # wrong on purpose
             (body("a") | {"sample_ids": "a"}, "/body/sample_ids"),
             (body("a") | {"sample_ids": {"a": 1}}, "/body/sample_ids"),
             (body("a", reason="because"), "/body/reason"),
