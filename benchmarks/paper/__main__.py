@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.paper import ablation, sequence
-from benchmarks.paper.case import Case, forget_set
+from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
+from benchmarks.paper.forget import KINDS, forget_set, forgotten
 from benchmarks.paper.report import show, write
 from benchmarks.paper.table import run_seed, summary
 from benchmarks.paper.tuning import compared, trials
@@ -34,7 +35,12 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--epochs", type=int, help="the setting's own number by default")
     common.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     common.add_argument("--retrains", type=int, default=3, help="retrains of each seed, at least 2")
-    common.add_argument("--ratio", type=float, default=0.05, help="share of the training samples to forget")
+    common.add_argument(
+        "--ratio", type=float, default=0.05, help="share of the training samples to forget, or of the class"
+    )
+    common.add_argument(
+        "--forget", choices=KINDS, default="random", help="samples at random, of one class, or whole subjects"
+    )
     common.add_argument("--device", default="cpu")
     common.add_argument("--threads", type=int, default=1)
     common.add_argument("--cache", type=Path, default=CACHE, help="where finished pieces are kept")
@@ -55,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     setting = next(s for s in (*SETTINGS, *SETTINGS_FROM_FILES) if s.name == options.setting)
     problem = build(setting, options)
+    forgetting = drawn(problem, options)
     with progress() as bar:
         task = bar.add_task(setting.name, total=cells_of(options, problem.recipe))
 
@@ -66,12 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
 
         record = run(setting, problem, options, cases)
     record |= {"setting": setting.name, "paper": setting.paper, "differs": setting.differs}
-    record |= {"recipe": repr(problem.recipe)}
+    record |= {"recipe": repr(problem.recipe), "forgotten": forgetting}
     show(record)
     if not options.only_run:
         name = "paper" if options.command == "table" else f"paper-{options.command}"
         kept = {key: value for key, value in vars(options).items() if key not in ("cache", "only_run", "folder")}
-        write(f"{name}-{setting.name}", record, kept, problem)
+        kind = "" if options.forget == "random" else f"-{options.forget}"
+        write(f"{name}-{setting.name}{kind}", record, kept, problem)
     return 0
 
 
@@ -130,9 +138,27 @@ def case_of(
 ) -> Case:
     """The case of one seed; its cells lie under the digest of code and settings. The number of retrains is none of them."""
     facts = {name: value for name, value in sizes(options).items() if name != "retrains"}
+    facts |= {} if options.forget == "random" else {"forget": options.forget}
     key = digest_of(facts | {"seed": seed, "recipe": repr(problem.recipe), "code": engine_digest()})
     cells = Cells(options.cache / setting / f"seed-{seed}-{key[:16]}", done)
-    return Case(problem, forget_set(problem, options.ratio, seed), seed, options.retrains, cells, options.device)
+    forget = forget_set(problem, options.ratio, seed, options.forget)
+    return Case(problem, forget, seed, options.retrains, cells, options.device)
+
+
+def drawn(problem: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What each seed forgets; before anything is trained, so that what cannot be drawn is refused at once.
+
+    Raises:
+        ValueError: names the setting and why it cannot forget in this way.
+    """
+    try:
+        sets = [forget_set(problem, options.ratio, seed, options.forget) for seed in options.seeds]
+    except ValueError as error:
+        raise ValueError(f"setting {options.setting!r}: {error}") from error
+    return [
+        {"seed": seed} | forgotten(problem, forget, options.forget)
+        for seed, forget in zip(options.seeds, sets, strict=True)
+    ]
 
 
 def progress() -> Progress:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.paper.attack import called_members, features, fit, shadow
 from benchmarks.paper.cells import Cells
 from benchmarks.paper.variant import Variant
-from benchmarks.problems import OutlierProblem, watched
+from benchmarks.problems import watched
 from unlearning.gradients import GradientSum, gradient_sum, scores
 from unlearning.membership import confidence, exposure, fit_threshold
 from unlearning.methods.protocol import Job
@@ -31,23 +31,13 @@ RETRAIN_SEED = 1000
 THRESHOLD_SAMPLE = 2000
 
 
-def forget_set(problem: Problem, ratio: float, seed: int) -> Indices:
-    """What to forget: the spoiled samples where the problem has some, otherwise a share `ratio` at random, ascending.
-
-    Raises:
-        ValueError: the share is no sample, or all.
-    """
-    if isinstance(problem, OutlierProblem):
-        return np.sort(problem.forget)
-    count = round(ratio * len(problem.train))
-    if not 0 < count < len(problem.train):
-        raise ValueError(f"a share of {ratio} of {len(problem.train)} samples leaves nothing to forget or to retain")
-    return np.sort(np.random.default_rng(seed).permutation(len(problem.train))[:count]).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Case:
-    """`seed` gives the original's weights, the random forget set and what is random in the methods."""
+    """`seed` gives the original's weights, the random forget set and what is random in the methods.
+
+    `base` is a case of the same problem and seed with another forget set: its original and attack serve here too, less
+    the journal of the training, which is of its own forget set.
+    """
 
     problem: Problem
     forget: Indices
@@ -55,6 +45,7 @@ class Case:
     retrain_count: int
     cells: Cells
     device: str = "cpu"
+    base: "Case | None" = None
 
     @cached_property
     def retain(self) -> Indices:
@@ -67,6 +58,9 @@ class Case:
     @cached_property
     def original(self) -> dict[str, Any]:
         """state, seconds, epochs, and the records that methods ask for."""
+        if self.base is not None:
+            there = self.base.original
+            return there | {"records": there["records"] | {"steps": None, "journal": None}}
         return self.cells.tensors("original", self._train)
 
     @cached_property
@@ -76,6 +70,8 @@ class Case:
     @cached_property
     def total(self) -> GradientSum:
         """G(D) at the original's weights: kept with every version, so no method pays for it."""
+        if self.base is not None:
+            return self.base.total
         everything = np.arange(len(self.problem.train))
         return gradient_sum(self.parent, self.problem, self.problem.train, everything)
 
@@ -97,6 +93,8 @@ class Case:
     @cached_property
     def attack(self) -> State:
         """The paper's attack, fitted on a shadow model."""
+        if self.base is not None:
+            return self.base.attack
 
         def make() -> dict[str, Tensor]:
             shown = shadow(self.seeded, self.seed + 500, self.device)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ENGINE = ("unlearning", "benchmarks/problems.py", "benchmarks/paper/case.py", "benchmarks/paper/attack.py")
+PIECES = ("attack", "case", "forget")
+ENGINE = ("unlearning", "benchmarks/problems.py", *(f"benchmarks/paper/{name}.py" for name in PIECES))
 
 
 def engine_digest() -> str:

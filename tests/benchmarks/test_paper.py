@@ -11,9 +11,10 @@ import torch
 from benchmarks.paper import ablation, sequence, svg
 from benchmarks.paper.__main__ import build, main, parser
 from benchmarks.paper.attack import called_members, fit
-from benchmarks.paper.case import Case, forget_set
+from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of
 from benchmarks.paper.figures import against, average_ranks, retrain_against_retrain, spread
+from benchmarks.paper.forget import forget_set
 from benchmarks.paper.page import PAGE, PLOTS, page, plots
 from benchmarks.paper.report import data_digest, figure
 from benchmarks.paper.table import run_seed, summary
