@@ -14,8 +14,8 @@ KINDS: tuple[ForgetKind, ...] = ("random", "class", "subject")
 def forget_set(problem: Problem, ratio: float, seed: int, kind: ForgetKind = "random") -> Indices:
     """What to forget, ascending: the spoiled samples where the problem has some, otherwise a share `ratio` by `seed`.
 
-    "random" is that share of all training samples, "class" that share of one class, which the seed draws; "subject" are
-    whole subjects, drawn until they have at least that share of all samples.
+    "random" is that share of all training samples, "class" that share of one class, which the seed draws among those
+    where it is a sample at least; "subject" are whole subjects, drawn until they have at least that share of all samples.
 
     Raises:
         ValueError: the share leaves nothing to forget or to retain; a problem that says itself what is forgotten and
@@ -31,7 +31,9 @@ def forget_set(problem: Problem, ratio: float, seed: int, kind: ForgetKind = "ra
             pool = everything
         case "class":
             classes_N = classes_of(problem)
-            pool = everything[classes_N == drawn.choice(np.unique(classes_N))]
+            classes_C, sizes_C = np.unique(classes_N, return_counts=True)
+            large_C = classes_C[np.round(ratio * sizes_C) >= 1]
+            pool = everything[classes_N == drawn.choice(large_C)] if len(large_C) else large_C
         case "subject":
             pool = _subjects(problem, round(ratio * len(everything)), drawn)
         case _:

@@ -41,8 +41,19 @@ def test_a_class_is_one_and_the_ratio_is_its_share() -> None:
         seen.add(label)
     assert seen == {0, 1, 2}
     assert len(forget_set(problem, 1.0, 0, "class")) == 20, "a whole class may go"
-    with pytest.raises(ValueError, match="leaves nothing"):
-        forget_set(problem, 1.1, 0, "class")
+    for ratio in (0.01, 1.1):
+        with pytest.raises(ValueError, match="leaves nothing"):
+            forget_set(problem, ratio, 0, "class")
+
+
+def test_a_class_too_small_for_the_share_is_not_drawn() -> None:
+    problem = Blobs()
+    targets = problem.train.targets.clone()
+    targets[:] = 2
+    targets[:3] = 1
+    object.__setattr__(problem, "train", replace(problem.train, targets=targets))
+    for seed in range(8):
+        assert (targets[forget_set(problem, 0.1, seed, "class")] == 2).all()
 
 
 def test_subjects_go_whole_until_the_share_is_reached() -> None:
