@@ -3,17 +3,13 @@
 The paper says that a training with GR stops sooner, and that its gradients are small afterwards as those of a training by
 clipping or SignSGD are not: these two change the step that is taken, not the gradient that remains. What GR is for, the
 update that follows, is the ablation's.
-
-Clipping and SignSGD are no part of the product, whose recipes name neither: here they change the gradients of a batch
-before the optimizer takes its step, and everything else is the product's training loop.
 """
 
 import hashlib
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from benchmarks.paper import steps
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
 from benchmarks.paper.figures import spread
+from benchmarks.paper.steps import Change, Clock, before_steps, clip, sign
 from benchmarks.paper.variant import Variant
 from benchmarks.problems import watched
 from unlearning.gradients import NonFinite, chunks, evaluating, scores
-from unlearning.problem import Indices, Problem, Recipe, Restriction, Samples
+from unlearning.problem import Problem, Recipe, Restriction, Samples
 from unlearning.sample_norms import per_sample_squared_norms
 from unlearning.splits import split_unseen
-from unlearning.training import Diverged, State, TrainedModel, restore, train
+from unlearning.training import Diverged, TrainedModel, restore, train
 
-Change = Callable[[list[nn.Parameter]], None]
 Measured = dict[str, Any]
 ALPHA, SHARE, BOUNDS, RATES = 0.005, 0.25, (1.0, 0.1), (1e-3, 1e-4)
 PATIENCE, LONGEST = 10, 200  # of the released training script
@@ -67,7 +63,8 @@ def stopping(recipe: Recipe, epochs: int | None, patience: int | None) -> Recipe
     free = replace(recipe, alpha=0.0, restriction="none", restriction_share=1.0)
     if recipe.patience is None:
         free = replace(free, epochs=LONGEST, patience=PATIENCE)
-    return replace(free, epochs=epochs or free.epochs, patience=patience or free.patience)
+    given = {name: value for name, value in (("epochs", epochs), ("patience", patience)) if value is not None}
+    return replace(free, **given)
 
 
 def trainings(plain: Recipe, alpha: float, bounds: Sequence[float], rates: Sequence[float]) -> list[Training]:
@@ -84,57 +81,6 @@ def trainings(plain: Recipe, alpha: float, bounds: Sequence[float], rates: Seque
         *(Training(f"clipping at {bound:g}", plain, partial(clip, bound=bound)) for bound in bounds),
         *(Training(f"SignSGD at {r:g}", replace(plain, optimizer="sgd", learning_rate=r), sign) for r in rates),
     ]
-
-
-def clip(parameters: list[nn.Parameter], bound: float) -> None:
-    """The batch's gradient over all parameters together, scaled down to Euclidean norm `bound` where it is longer."""
-    nn.utils.clip_grad_norm_(parameters, bound)
-
-
-def sign(parameters: list[nn.Parameter]) -> None:
-    """Each entry of the batch's gradient by its sign: with plain SGD, SignSGD (Bernstein et al. 2018, algorithm 1)."""
-    for parameter in parameters:
-        assert parameter.grad is not None
-        parameter.grad.sign_()
-
-
-@contextmanager
-def before_steps(change: Change) -> Iterator[None]:
-    """Inside, every optimizer of this process first hands the parameters it is about to move to `change`."""
-
-    def hook(optimizer: Optimizer, _args: tuple[Any, ...], _more: dict[str, Any]) -> None:
-        change([p for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
-
-    handle = register_optimizer_step_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@dataclass
-class Clock:
-    """Observes when each epoch of a training begins, and when the last one ends."""
-
-    begun: dict[int, float] = field(default_factory=dict)
-    ended: float = 0.0
-
-    def started(self, model: nn.Module) -> None:
-        """The first epoch begins with its first step, not here."""
-
-    def stepping(self, epoch: int, chosen: Indices) -> None:
-        self.begun.setdefault(epoch, time.perf_counter())
-
-    def stepped(self) -> None:
-        """A step by itself is not timed."""
-
-    def finished(self, state: State, epochs: int) -> None:
-        self.ended = time.perf_counter()
-
-    @property
-    def median(self) -> float:
-        """Seconds of the median epoch, with what follows it until the next: a slow start or a busy moment count little."""
-        return float(np.median(np.diff([*self.begun.values(), self.ended])))
 
 
 def run_seed(
@@ -252,7 +198,7 @@ def _along(name: str, one: Measured, seed: Mapping[str, Measured]) -> float:
 
 
 def cells_in(folder: Path, facts: dict[str, Any], recipe: Recipe, seed: int, done: Callable[[str], None]) -> Cells:
-    """The cells of one seed: under the digest of the code, of this file, and of what the run was asked for."""
-    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """The cells of one seed: under the digest of the code, of how trainings differ, and of what the run was asked for."""
+    own = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, steps.__file__))).hexdigest()
     key = digest_of(facts | {"seed": seed, "recipe": repr(recipe), "code": engine_digest(), "gr": own})
     return Cells(folder / f"gr-seed-{seed}-{key[:16]}", done)

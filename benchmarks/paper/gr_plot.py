@@ -10,7 +10,9 @@ from benchmarks.paper.gr import SETS
 WIDE, DEEPEST = 260, 8  # pixels of a panel; decades of its axis at most
 BAR, BOX = 10, 9
 HEADINGS = {"seen": "gradient norm, training samples", "unseen": "gradient norm, unseen samples"}
-NOTE = "Bars: epochs trained, the best one as a line. Thick: 25 to 75 %; thin: 5 to 95 %; dot: median; line: 99 %. Means over seeds."
+NOTE = (
+    "Bars: epochs, the best one marked. Thick: 25 to 75 %, thin: 5 to 95 %, dot: median, mark: 99 %. Means over seeds."
+)
 
 
 def drawing(record: dict[str, Any]) -> str:
