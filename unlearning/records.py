@@ -79,12 +79,28 @@ class Records:
         )
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Which parts there are, by the names that a quote has for them."""
+        held = {
+            "initial": self.initial,
+            "membership": self.steps,
+            "journal": self.journal,
+            "fisher": self.fisher,
+            "importance": self.importance,
+        }
+        return tuple(name for name, part in held.items() if part is not None)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors, as `tensors` gives them."""
         return sum(value.numel() * value.element_size() for value in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as one flat dictionary of tensors on the CPU, the way safetensors takes it."""
+        """Everything as one flat dictionary of tensors on the CPU, the way safetensors takes it.
+
+        The journal is one tensor a parameter, whose first axis is the steps: a tensor a step would fill the file's header,
+        whose length safetensors limits.
+        """
         numbers = [self.epochs, self.batch_size, self.steps is not None, self.journal is not None]
         flat = {"numbers": torch.tensor([int(number) for number in numbers])}
         flat |= _named("initial", self.initial or {})
@@ -93,8 +109,8 @@ class Records:
             flat["steps/lengths"] = torch.tensor([len(step) for step in self.steps], dtype=torch.int64)
             flat["steps/undone"] = torch.tensor(sorted(self.undone), dtype=torch.int64)
             flat["steps/lost"] = torch.tensor(sorted(self.lost), dtype=torch.int64)
-        for number, delta in (self.journal or {}).items():
-            flat |= _named(f"journal/{number}", delta)
+        if self.journal is not None:
+            flat |= _stacked(self.journal)
         if self.fisher is not None:
             flat |= _named("fisher", self.fisher.vector)
             flat["fisher-count"] = torch.tensor([self.fisher.count])
@@ -120,6 +136,14 @@ def _named(prefix: str, vector: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": value.detach().cpu().contiguous() for name, value in vector.items()}
 
 
+def _stacked(journal: Mapping[int, State]) -> dict[str, Tensor]:
+    """The journal's numbers, ascending, and for each parameter its changes in that order, one on top of the other."""
+    numbers = sorted(journal)
+    names = journal[numbers[0]] if numbers else ()
+    stacked = {f"journal/{name}": torch.stack([journal[number][name] for number in numbers]) for name in names}
+    return {"journal-numbers": torch.tensor(numbers, dtype=torch.int64)} | stacked
+
+
 def _under(prefix: str, flat: Mapping[str, Tensor]) -> State:
     return {name.removeprefix(f"{prefix}/"): value for name, value in flat.items() if name.startswith(f"{prefix}/")}
 
@@ -137,8 +161,12 @@ def _from_tensors(flat: Mapping[str, Tensor]) -> Records:
             lost=frozenset(flat["steps/lost"].tolist()),
         )
     if has_journal:
-        numbers = sorted({int(name.split("/")[1]) for name in flat if name.startswith("journal/")})
-        records = replace(records, journal={number: _under(f"journal/{number}", flat) for number in numbers})
+        changes = _under("journal", flat)
+        journal = {
+            number: {name: change[row] for name, change in changes.items()}
+            for row, number in enumerate(flat["journal-numbers"].tolist())
+        }
+        records = replace(records, journal=journal)
     if "fisher-count" in flat:
         records = replace(records, fisher=FisherSum(_under("fisher", flat), int(flat["fisher-count"])))
     if "importance-numbers" in flat:

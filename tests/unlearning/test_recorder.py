@@ -195,8 +195,27 @@ def test_records_survive_safetensors(everything: tuple[Records, TrainedModel], p
     assert (back.fisher is None) == (back.importance is None) == purged
     bare = Records(2, 8)
     assert Records.from_tensors(load(save(bare.tensors()))) == bare
+    emptied = Records(2, 8, steps=(np.empty(0, dtype=np.int64),), journal={}, undone=frozenset({0}))
+    back = Records.from_tensors(load(save(emptied.tensors())))
+    assert (back.journal, back.undone, back.parts) == ({}, {0}, ("membership", "journal"))
     with pytest.raises(ValueError, match="no records"):
         Records.from_tensors({})
+
+
+def test_a_longer_journal_makes_no_more_tensors(everything: tuple[Records, TrainedModel]) -> None:
+    """Every tensor has its line in a safetensors header, and that may not grow without bound."""
+    records = everything[0]
+    assert records.journal is not None
+    shorter = replace(records, journal={number: records.journal[number] for number in (3, 7)})
+    assert len(shorter.tensors()) == len(records.tensors())
+    assert Records.from_tensors(shorter.tensors()).touched(LIVE) == records.touched(LIVE)
+    assert sorted(Records.from_tensors(shorter.tensors()).journal or {}) == [3, 7]
+
+
+def test_parts_are_named_as_in_the_quote(everything: tuple[Records, TrainedModel]) -> None:
+    assert everything[0].parts == ("initial", "membership", "journal", "fisher", "importance")
+    assert everything[0].purge(np.array([7])).parts == ("initial", "membership", "journal")
+    assert Records(2, 8).parts == ()
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
