@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.paper import ablation, sequence
+from benchmarks.paper import ablation, gr, gr_report, sequence
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
 from benchmarks.paper.forget import KINDS, forget_set, forgotten
@@ -26,14 +26,19 @@ CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "bench-paper"
 
 
 def parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    sized = argparse.ArgumentParser(add_help=False)
     names = [setting.name for setting in (*SETTINGS, *SETTINGS_FROM_FILES)]
-    common.add_argument("--setting", choices=names, default="lenet-fashion-10k")
-    common.add_argument("--folder", type=Path, help="where the data lies, for settings whose files you bring")
-    common.add_argument("--samples", type=int, help="training samples; the setting's own number by default")
-    common.add_argument("--width", type=int, help="of the network, for settings that have one")
-    common.add_argument("--epochs", type=int, help="the setting's own number by default")
-    common.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    sized.add_argument("--setting", choices=names, default="lenet-fashion-10k")
+    sized.add_argument("--folder", type=Path, help="where the data lies, for settings whose files you bring")
+    sized.add_argument("--samples", type=int, help="training samples; the setting's own number by default")
+    sized.add_argument("--width", type=int, help="of the network, for settings that have one")
+    sized.add_argument("--epochs", type=int, help="the setting's own number by default")
+    sized.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    sized.add_argument("--device", default="cpu")
+    sized.add_argument("--threads", type=int, default=1)
+    sized.add_argument("--cache", type=Path, default=CACHE, help="where finished pieces are kept")
+    sized.add_argument("--only-run", action="store_true", help="fill the cache and write no results")
+    common = argparse.ArgumentParser(add_help=False, parents=[sized])
     common.add_argument("--retrains", type=int, default=3, help="retrains of each seed, at least 2")
     common.add_argument(
         "--ratio", type=float, default=0.05, help="share of the training samples to forget, or of the class"
@@ -41,10 +46,6 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--forget", choices=KINDS, default="random", help="samples at random, of one class, or whole subjects"
     )
-    common.add_argument("--device", default="cpu")
-    common.add_argument("--threads", type=int, default=1)
-    common.add_argument("--cache", type=Path, default=CACHE, help="where finished pieces are kept")
-    common.add_argument("--only-run", action="store_true", help="fill the cache and write no results")
     top = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     table = commands.add_parser("table", parents=[common], help="every method against the retrains")
@@ -53,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
     ablation_of.add_argument("--alpha", type=float, default=0.005, help="weight of the gradient restriction")
     sequence_of = commands.add_parser("sequence", parents=[common], help="many deletions in a row")
     sequence_of.add_argument("--deletions", type=int, default=20)
+    gr_of = commands.add_parser("gr", parents=[sized], help="trainings with and without GR, by clipping and SignSGD")
+    gr_of.add_argument("--alpha", type=float, default=gr.ALPHA, help="weight of the gradient restriction")
+    gr_of.add_argument("--patience", type=int, help="10, and 200 epochs, where the setting never stops early")
+    gr_of.add_argument("--clip", type=float, nargs="*", default=list(gr.BOUNDS), help="norms to clip at")
+    gr_of.add_argument("--rates", type=float, nargs="*", default=list(gr.RATES), help="learning rates of SignSGD")
     return top
 
 
@@ -61,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     setting = next(s for s in (*SETTINGS, *SETTINGS_FROM_FILES) if s.name == options.setting)
     problem = build(setting, options)
+    if options.command == "gr":
+        return compare_trainings(setting, problem, options)
     forgetting = drawn(problem, options)
     with progress() as bar:
         task = bar.add_task(setting.name, total=cells_of(options, problem.recipe))
@@ -80,6 +88,29 @@ def main(arguments: list[str] | None = None) -> int:
         kept = {key: value for key, value in vars(options).items() if key not in ("cache", "only_run", "folder")}
         kind = "" if options.forget == "random" else f"-{options.forget}"
         write(f"{name}-{setting.name}{kind}", record, kept, problem)
+    return 0
+
+
+def compare_trainings(setting: Setting, problem: Problem, options: argparse.Namespace) -> int:
+    """The command `gr`, which forgets nothing and so has no cases."""
+    plain = gr.stopping(problem.recipe, options.epochs, options.patience)
+    ways = gr.trainings(plain, options.alpha, options.clip, options.rates)
+    facts = {name: getattr(options, name) for name in ("setting", "samples", "width", "device", "threads")}
+    with progress() as bar:
+        task = bar.add_task(setting.name, total=len(options.seeds) * len(ways))
+
+        def working(text: str) -> None:
+            bar.update(task, description=f"{setting.name}: {text}")
+
+        found = []
+        for seed in options.seeds:
+            cells = gr.cells_in(options.cache / setting.name, facts, plain, seed, lambda _: bar.advance(task))
+            found.append(gr.run_seed(problem, ways, seed, cells, options.device, working))
+    record = gr.summary(ways, found) | {"setting": setting.name, "paper": setting.paper, "differs": setting.differs}
+    gr_report.show(Console(width=170), record, f"{setting.name} ({setting.differs})")
+    if not options.only_run:
+        kept = {key: value for key, value in vars(options).items() if key not in ("cache", "only_run", "folder")}
+        write(f"paper-gr-{setting.name}", record, kept, problem)
     return 0
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import svg
+from benchmarks.paper import gr_plot, gr_report, svg
 from benchmarks.paper.forget import KINDS
 from benchmarks.paper.report import CHAINS, HEADINGS, SEQUENCE, cells, sequence_cells
 from benchmarks.problems import SETTINGS
@@ -85,6 +85,8 @@ def plots() -> dict[str, str]:
         record = json.loads(path.read_text())
         if "lines" in record:
             found[f"{record['name']}.svg"] = _lines_of(record)
+        elif "regimes" in record:
+            found[f"{record['name']}.svg"] = gr_plot.drawing(record)
         elif "rows" in record:
             found[f"{record['name']}.svg"] = _dots_of(record, _place(record))
     return found
@@ -245,7 +247,7 @@ def _published() -> str:
     return "\n".join(lines) + "\n"
 
 
-SECTIONS = {"": _table, "-ablation": _ablation, "-sequence": _sequence}
+SECTIONS = {"": _table, "-ablation": _ablation, "-sequence": _sequence, "-gr": gr_report.section}
 
 if __name__ == "__main__":
     PAGE.write_text(page())

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from benchmarks.paper import gr, gr_plot, gr_report
+from benchmarks.paper.__main__ import main
 from benchmarks.paper.cells import Cells
-from benchmarks.paper.steps import before_steps, clip, sign
-from benchmarks.problems import watched
+from benchmarks.paper.steps import Change, before_steps, clip, sign
+from benchmarks.problems import Setting, watched
 from tests.unlearning.problems import Blobs
 from unlearning.problem import Recipe
 from unlearning.training import State, restore, train
@@ -36,13 +37,13 @@ def run(folder: Path, compared: list[gr.Training] = COMPARED, seed: int = 0) -> 
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("cells")
     found = gr.summary(COMPARED, [run(folder / str(seed), seed=seed) for seed in (0, 1)])
-    asked = {"samples": 60, "width": None, "epochs": 40, "patience": 3, "clip": [0.5], "rates": [0.005]}
+    asked: dict[str, Any] = {"samples": 60, "width": None, "epochs": 40, "patience": 3, "clip": [0.5], "rates": [0.005]}
     asked |= {"alpha": 0.005, "seeds": [0, 1], "threads": 1}
     facts = {"setting": "blobs", "name": "paper-gr-blobs", "settings": asked, "machine": {"cpu": "some"}}
     return json.loads(json.dumps(found | facts))  # type: ignore[no-any-return]  # as the page reads it
 
 
-def weights_after(recipe: Recipe, change: gr.Change | None = None) -> State:
+def weights_after(recipe: Recipe, change: Change | None = None) -> State:
     problem = Blobs(recipe=recipe)
     if change is None:
         return train(problem, np.arange(60), watched(problem)).state
@@ -213,3 +214,27 @@ def test_the_plot_is_well_formed_also_for_gradients_that_vanished(record: dict[s
     width = float(root.attrib["width"])
     ends = [float(e.attrib[k]) for e in root.iter("{http://www.w3.org/2000/svg}line") for k in ("x1", "x2")]
     assert all(0 <= end <= width for end in ends)
+
+
+def test_the_command_writes_what_it_measured_and_asks_for_nothing_to_forget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def blobs(train_size: int = 60, epochs: int = 5) -> Blobs:
+        return Blobs(count=train_size, recipe=Recipe("adam", 0.02, epochs, 16))
+
+    monkeypatch.setattr("benchmarks.paper.__main__.SETTINGS", (Setting("lenet-fashion", "none", "blobs", blobs),))
+    monkeypatch.setattr("benchmarks.paper.report.RESULTS", tmp_path)
+    asked = ["gr", "--setting", "lenet-fashion", "--cache", str(tmp_path / "cache"), "--rates", "0.01", "--clip"]
+    threads = torch.get_num_threads()
+    try:
+        assert main([*asked, "--samples", "30", "--epochs", "3", "--patience", "2", "--seeds", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    record = json.loads((tmp_path / "paper-gr-lenet-fashion.json").read_text())
+    names = [regime["name"] for regime in record["regimes"]]
+    assert names == [training.name for training in gr.trainings(PLAIN, 0.005, [], [0.01])]
+    assert (record["patience"], record["longest"], record["settings"]["samples"]) == (2, 3, 30)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+    with pytest.raises(SystemExit):
+        main([*asked, "--ratio", "0.1"])
