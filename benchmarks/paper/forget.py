@@ -75,11 +75,10 @@ def _subjects(problem: Problem, least: int, drawn: np.random.Generator) -> Indic
 def forgotten(problem: Problem, forget: Indices, kind: ForgetKind) -> dict[str, Any]:
     """What was drawn, for the record: how many samples, and of which class and how large, or of how many subjects."""
     facts: dict[str, Any] = {"samples": len(forget)}
-    match kind:
-        case "class":
-            classes_N = classes_of(problem)
-            chosen = int(classes_N[forget[0]])
-            facts |= {"class": chosen, "class_samples": int((classes_N == chosen).sum())}
-        case "subject":
-            facts |= {"subjects": len({problem.train.subjects[position] for position in forget})}
+    if kind == "class":
+        classes_N = classes_of(problem)
+        chosen = int(classes_N[forget[0]])
+        facts |= {"class": chosen, "class_samples": int((classes_N == chosen).sum())}
+    elif kind == "subject":
+        facts |= {"subjects": len({problem.train.subjects[position] for position in forget})}
     return facts

@@ -57,7 +57,8 @@ def run_seed(case: Case, methods: Sequence[str]) -> Seed:
 
 
 def run_trial(case: Case, trial: Trial) -> Cell:
-    """What a method's weights show, the seconds it took, and its score on tuning data; or that it diverged."""
+    """What a method's weights show, the seconds it took, its score on tuning data, and its step where it names an `eta`;
+    or that it diverged."""
 
     def make() -> Cell:
         job = case.job
@@ -69,7 +70,8 @@ def run_trial(case: Case, trial: Trial) -> Cell:
         seconds = time.perf_counter() - begun
         try:
             shown = case.shown(outcome.state)
-            return shown | {"seconds": seconds, "tuning_score": case.tuning_score(outcome.state)}
+            step = {"eta": outcome.details["eta"]} if "eta" in outcome.details else {}
+            return shown | step | {"seconds": seconds, "tuning_score": case.tuning_score(outcome.state)}
         except NonFinite as error:
             return {"diverged": str(error)}
 
