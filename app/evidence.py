@@ -77,6 +77,23 @@ class Lineage(BaseModel):
     parents: list[Ancestor] = Field(description="Back to the first version, newest first")
 
 
+class RecordsKept(BaseModel):
+    """What this version keeps, or kept until it was superseded, of the training its weights come from."""
+
+    kept: bool = Field(description="Whether the bytes are there; those of a superseded version are deleted")
+    sha256: str
+    bytes: int
+    of: str = Field(description="The version that was trained; later ones have its records, less what they forgot")
+    quoted_bytes: int = Field(description="What the training was told that its records would take at most")
+    parts: list[str]
+    epochs: int
+    steps: int | None
+    journal_steps: int | None
+    lost_steps: int = Field(description="Steps whose change was purged because a forgotten sample was in them")
+    undone_steps: int = Field(description="Steps whose change was purged after it was taken back out of the weights")
+    purged_samples: int = Field(description="Samples forgotten since the training, of which nothing is kept here")
+
+
 class Budget(BaseModel):
     """Approximate updates since the last training."""
 
@@ -102,6 +119,7 @@ class Report(BaseModel):
     )
     runs: list[Attempt]
     drift: Budget
+    records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
     environment: dict[str, Any]
     not_promised: list[str]
     timeline: list[dict[str, Any]]
@@ -123,6 +141,7 @@ def report(session: Session, version: Version) -> Report:
         attempts_at_a_verdict=verdicts,
         runs=runs_of(session, version.batch_id),
         drift=budget(session, version),
+        records=records_of(version),
         environment=version.environment,
         not_promised=list(LIMITS_OF_A_RETRAIN if exact else LIMITS_OF_AN_UPDATE),
         timeline=audit.timeline(session, batch_id=version.batch_id),
@@ -203,6 +222,14 @@ def tickets_of(session: Session, version: Version) -> list[TicketLine]:
 def runs_of(session: Session, batch_id: UUID) -> list[Attempt]:
     found = session.scalars(select(Run).where(Run.batch_id == batch_id).order_by(Run.epoch))
     return [Attempt.model_validate(run, from_attributes=True) for run in found]
+
+
+def records_of(version: Version) -> RecordsKept | None:
+    """The facts that were written with the version; whether they still have bytes, its row says."""
+    if version.records is None:
+        return None
+    facts = dict(version.records)
+    return RecordsKept(kept=version.records_digest is not None, sha256=facts.pop("digest"), **facts)
 
 
 def budget(session: Session, version: Version) -> Budget:

@@ -58,6 +58,24 @@ class Calibrated(Part):
     )
 
 
+class Recorder(Part):
+    """What a training keeps for methods that need more than its weights: nothing unless said, and nothing where the quote
+    exceeds the limit. There is no list of samples to watch: a policy names nobody."""
+
+    initial: bool = Field(False, description="The weights that training began from")
+    membership: bool = Field(False, description="Which sample was in which step; comes with the journal")
+    journal: bool = Field(False, description="What each step changed: a copy of the parameters a step")
+    fisher: bool = Field(False, description="The diagonal Fisher of the training set")
+    importance: bool = Field(False, description="SSD's importance of the training set")
+    importance_batch: int = Field(128, ge=1, description="SSD's batch size")
+    limit_bytes: int = Field(2 * 1024**3, ge=0, description="A training whose quote is larger keeps nothing")
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is to be kept."""
+        return self.initial or self.membership or self.journal or self.fisher or self.importance
+
+
 class Batching(Part):
     max_samples: int = Field(1000, ge=1, description="A batch closes when it holds this many samples")
     max_wait_seconds: float = Field(3600, ge=0, description="or when its oldest obligation has waited this long")
@@ -84,6 +102,7 @@ class PolicyBody(Part):
     update: Update = Update()
     calibrated: Calibrated = Calibrated()
     ladder: list[Literal["iau", "iau-calibrated", "retrain"]] = ["iau", "iau-calibrated", "retrain"]
+    recorder: Recorder = Recorder()
     batching: Batching = Batching()
     drift: Drift = Drift()
     window: Window = Window()

@@ -4,7 +4,7 @@ A claim and a publication are short transactions; between them no transaction is
 lease finds its epoch gone: whatever it then writes matches no row and raises `StaleEpoch`.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,28 @@ from app.tables import (
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a version keeps of the training its weights come from: the artifact, and what the audit says of it.
+
+    `of` names the version that was trained. `steps` and `journal_steps` are null where they were not recorded; those
+    whose change was purged are `lost_steps`, those whose change was taken back out of the weights `undone_steps`.
+    `purged_samples` counts what was forgotten since the training, and of which nothing is kept here.
+    """
+
+    digest: str
+    bytes: int
+    of: str
+    quoted_bytes: int
+    parts: list[str]
+    epochs: int
+    steps: int | None
+    journal_steps: int | None
+    lost_steps: int
+    undone_steps: int
+    purged_samples: int
+
+
+@dataclass(frozen=True)
 class Parent:
     """The version an update starts from."""
 
@@ -42,6 +64,7 @@ class Parent:
     number: int
     weights_digest: str
     gradients_digest: str | None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +130,6 @@ def claim(session: Session, model_id: int, worker: str) -> Lease | None:
 
 
 def lease_of(session: Session, batch: Batch, model: Model) -> Lease:
-    parent = session.get(Version, batch.parent_version_id) if batch.parent_version_id else None
     return Lease(
         batch_id=batch.id,
         epoch=batch.lease_epoch,
@@ -118,9 +140,14 @@ def lease_of(session: Session, batch: Batch, model: Model) -> Lease:
         problem=model.problem,
         dataset_id=model.dataset_id,
         manifest_digest=model.dataset.manifest_digest,
-        parent=Parent(parent.id, parent.number, parent.weights_digest, parent.gradients_digest) if parent else None,
+        parent=parent_of(session.get_one(Version, batch.parent_version_id)) if batch.parent_version_id else None,
         policy=PolicyBody.model_validate(batch.policy),
     )
+
+
+def parent_of(version: Version) -> Parent:
+    kept = Kept(**version.records) if version.records_digest and version.records else None
+    return Parent(version.id, version.number, version.weights_digest, version.gradients_digest, kept)
 
 
 def heartbeat(session: Session, lease: Lease, *, rung: str | None, step: str, progress: float) -> bool:
@@ -208,6 +235,12 @@ def record_verdict(
     return verdict.id
 
 
+def tell_records(session: Session, lease: Lease, what: str, **facts: Any) -> None:
+    """Put what becomes of a training's records on the batch's timeline: quoted, refused, abandoned, unusable."""
+    batch = fenced(session, lease)
+    audit.append(session, f"records.{what}", "expunge", batch_id=batch.id, model_id=batch.model_id, **facts)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """Weights that passed: what a version row says of them."""
@@ -220,6 +253,7 @@ class Candidate:
     excluded_count: int
     forgotten: int
     environment: dict[str, Any]
+    kept: Kept | None = None
 
 
 def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
@@ -248,6 +282,8 @@ def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
         excluded_count=candidate.excluded_count,
         forgotten=candidate.forgotten,
         environment=candidate.environment,
+        records_digest=candidate.kept.digest if candidate.kept else None,
+        records=asdict(candidate.kept) if candidate.kept else None,
     )
     session.add(version)
     session.flush()
@@ -267,16 +303,37 @@ def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
         weights=version.weights_digest,
         manifest=version.manifest_digest,
         excluded=version.excluded_digest,
+        records=version.records_digest,
         tickets=[str(ticket) for ticket in fulfilled],
     )
+    tell_purged(session, lease, version)
     return version
 
 
 def supersede(session: Session, parent: Parent | None) -> None:
-    """The old version's gradient sum is of no use any more, and it holds what was forgotten."""
+    """The old version's gradient sum is of no use any more, and it holds what was forgotten. So do its records: what may
+    stay of them is the new version's. No row names their bytes once this has committed: a worker that dies before it
+    has deleted them leaves them to `sweep.purge`."""
     if parent is not None:
         ended = update(Version).where(Version.id == parent.id)
-        session.execute(ended.values(superseded_at=func.now(), gradients_digest=None))
+        session.execute(ended.values(superseded_at=func.now(), gradients_digest=None, records_digest=None))
+
+
+def tell_purged(session: Session, lease: Lease, version: Version) -> None:
+    """Say that the parent's records are named no more, and which ones, if any, the new version has instead."""
+    if lease.parent is None or lease.parent.kept is None:
+        return
+    audit.append(
+        session,
+        "records.purged",
+        "expunge",
+        batch_id=lease.batch_id,
+        model_id=lease.model_id,
+        version=f"{lease.model}-v{lease.parent.number}",
+        records=lease.parent.kept.digest,
+        into=version.records_digest,
+        samples=version.forgotten,
+    )
 
 
 def fulfil(session: Session, batch: Batch, version: Version, policy: PolicyBody) -> list[UUID]:

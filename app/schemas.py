@@ -163,6 +163,7 @@ class VersionView(BaseModel):
     published_at: datetime
     superseded_at: datetime | None
     weights_purged_at: datetime | None
+    records_bytes: int | None = Field(description="Kept of its training for methods that need it; null when nothing is")
     current: bool
     audit: str
     weights: str

@@ -47,5 +47,6 @@ def referenced() -> set[str]:
     with transaction() as session:
         kept = set(session.scalars(select(Version.weights_digest).where(Version.weights_purged_at.is_(None))))
         kept |= set(session.scalars(select(Version.gradients_digest).where(Version.gradients_digest.is_not(None))))
+        kept |= set(session.scalars(select(Version.records_digest).where(Version.records_digest.is_not(None))))
         forgotten = select(Verdict.method["forget_sha256"].as_string()).where(Verdict.method.has_key("forget_sha256"))
         return kept | set(session.scalars(forgotten))

@@ -383,6 +383,11 @@ class Version(Base):
     weights_purged_at: Mapped[datetime | None]
     gradients_digest: Mapped[str | None]
     """The cached gradient sum over the live training set at these weights; null until it is computed, or purged."""
+    records_digest: Mapped[str | None]
+    """What is kept of the training, for methods that need it. Null when nothing is, and from the day the version is
+    superseded: an old version's records hold what was forgotten since."""
+    records: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What the records hold, or held, for the audit: `runs.Kept`."""
     model: Mapped[Model] = relationship(foreign_keys=[model_id])
     parent: Mapped["Version | None"] = relationship(remote_side=[id])
     verdict: Mapped[Verdict] = relationship(
@@ -391,11 +396,15 @@ class Version(Base):
     batch: Mapped[Batch] = relationship(foreign_keys=[batch_id])
     __table_args__ = (
         UniqueConstraint("model_id", "number"),
+        UniqueConstraint("records_digest"),
         UniqueConstraint("model_id", "parent_id", postgresql_nulls_not_distinct=True),
         ForeignKeyConstraint(
             ["verdict_id", "weights_digest", "decision"], ["verdict.id", "verdict.weights_digest", "verdict.decision"]
         ),
         CheckConstraint("decision = 'publish'", name="published_on_a_verdict"),
+        CheckConstraint(
+            "records_digest IS NULL OR (superseded_at IS NULL AND records IS NOT NULL)", name="records_until_superseded"
+        ),
         Index(None, "model_id", "published_at"),
     )
 

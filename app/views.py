@@ -150,6 +150,7 @@ def version(row: Version, current_id: int | None) -> VersionView:
         published_at=row.published_at,
         superseded_at=row.superseded_at,
         weights_purged_at=row.weights_purged_at,
+        records_bytes=row.records["bytes"] if row.records and row.records_digest else None,
         current=row.id == current_id,
         audit=f"/models/{name}/audit",
         weights=f"/models/{name}/weights",

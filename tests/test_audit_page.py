@@ -113,6 +113,7 @@ def version(kind: VersionKind, number: int, verdict: VerdictView, **changes: Any
         "published_at": at(4),
         "superseded_at": None,
         "weights_purged_at": None,
+        "records_bytes": None,
         "current": True,
         "audit": f"/models/{name}/audit",
         "weights": f"/models/{name}/weights",

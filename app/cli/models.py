@@ -65,10 +65,11 @@ def listing() -> None:
 def versions(name: str) -> None:
     """One model's versions and the batch being worked on."""
     model = api().get(f"/models/{part(name)}/versions")
-    table = Table("version", "kind", "published", "superseded", "weights (SHA-256)")
+    table = Table("version", "kind", "published", "superseded", "weights (SHA-256)", "records")
     for row in model["versions"]:
         times = moment(row["published_at"]), moment(row["superseded_at"])
-        table.add_row(row["version"], row["kind"], *times, row["weights_sha256"][:16])
+        kept = f"{row['records_bytes']:,} bytes" if row["records_bytes"] is not None else "–"
+        table.add_row(row["version"], row["kind"], *times, row["weights_sha256"][:16], kept)
     console.print(table)
     if model["running"]:
         console.print(f"working: {model['running']['why']}; {model['running']['step'] or 'waits for a worker'}")
