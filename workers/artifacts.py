@@ -17,6 +17,7 @@ from app.errors import Gone
 from unlearning.evidence import Standing
 from unlearning.gradients import GradientSum, Scores
 from unlearning.problem import Indices
+from unlearning.records import Records
 
 COUNT = "count"
 EXCLUDED = "excluded"
@@ -87,6 +88,24 @@ def standing_part(tensors: dict[str, Tensor], name: str, *, scored: bool) -> Any
     if not scored:
         return tensors[f"{STANDING}{name}."].numpy()
     return Scores(**{part.name: tensors[f"{STANDING}{name}.{part.name}"].numpy() for part in fields(Scores)})
+
+
+def save_records(records: Records, run: str) -> tuple[str, int]:
+    """Keep a training's records; returns their digest and their size in bytes.
+
+    `run` stands in the file's head, so that two versions never share these bytes: one's are deleted without a look at
+    the others'.
+    """
+    data = bytes(save(records.tensors(), metadata={"run": run}))
+    return store.put(data), len(data)
+
+
+def load_records(digest: str) -> Records:
+    """A training's records by digest. Raises `Corrupt`, or `Gone`, also where an earlier release has made them."""
+    try:
+        return Records.from_tensors(load(store.get(digest)))
+    except ValueError:
+        raise Gone(f"Artifact sha256:{digest} was made by an earlier release: these are no records.") from None
 
 
 def save_ordinals(ordinals: Indices) -> str:

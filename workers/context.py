@@ -6,16 +6,23 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+import structlog
 import torch
 from torch import nn
 
+from app import runs
+from app.db import transaction
+from app.errors import Corrupt, Gone
 from app.runs import Lease
 from unlearning.problem import Problem
+from unlearning.records import Records
 from unlearning.splits import AuditData, TuningData, split_unseen
 from unlearning.training import restore
 from workers import artifacts
 from workers.problems import load_for
 from workers.pulse import Pulse
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -50,6 +57,25 @@ class Context:
         """The parent version's network, its bytes verified against their digest."""
         assert self.lease.parent is not None
         return restore(self.problem, artifacts.load_weights(self.lease.parent.weights_digest), self.device)
+
+    @cached_property
+    def records(self) -> Records | None:
+        """What the parent keeps of its training, verified. None where it keeps nothing, or nothing that can be used, which
+        the timeline then says."""
+        parent = self.lease.parent
+        if parent is None or parent.kept is None:
+            return None
+        try:
+            return artifacts.load_records(parent.kept.digest)
+        except (Corrupt, Gone) as error:
+            self.tell_records("unusable", records=parent.kept.digest, why=error.code)
+            return None
+
+    def tell_records(self, what: str, **facts: Any) -> None:
+        """Put what becomes of a training's records on the batch's timeline, and into the log."""
+        log.info(f"records.{what}", batch=str(self.lease.batch_id), **facts)
+        with transaction() as session:
+            runs.tell_records(session, self.lease, what, **facts)
 
     def environment(self) -> dict[str, Any]:
         """What the bytes depend on besides the inputs named elsewhere in the audit."""

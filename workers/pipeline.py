@@ -93,11 +93,13 @@ def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.Filterin
 
 
 def settle(context: Context, version: Version) -> None:
-    """After the commit: drop what was prepared for the parent, prepare the new version. Neither holds a ticket up."""
+    """After the commit: drop what the parent has no more, prepare the new version. Neither holds a ticket up."""
     parent = context.lease.parent
     try:
         if parent is not None and parent.gradients_digest is not None:
             store.delete(parent.gradients_digest)
+        if parent is not None and parent.kept is not None:
+            store.delete(parent.kept.digest)
         prepare_next(context, version)
     except Exception as error:  # noqa: BLE001 - the next update computes what is missing
         log.warning("version.not_prepared", version=version.number, error=type(error).__name__)

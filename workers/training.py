@@ -15,7 +15,7 @@ from unlearning.intervals import wilson
 from unlearning.problem import Indices
 from unlearning.training import restore, train
 from unlearning.validation import LEVEL, Statistic
-from workers import artifacts
+from workers import artifacts, records
 from workers.context import Context
 from workers.problems import Refused
 
@@ -32,6 +32,7 @@ class Trained:
     seconds: float
     epochs: int
     samples: int
+    keeper: records.Keeper | None
 
 
 def retrain(context: Context) -> Version:
@@ -57,6 +58,7 @@ def retrain(context: Context) -> Version:
         excluded_count=len(excluded),
         forgotten=forgotten,
         environment=context.environment(),
+        kept=records.of_training(context, trained.keeper),
     )
     with transaction() as session:
         version = runs.publish(session, lease, candidate)
@@ -71,12 +73,13 @@ def train_without(context: Context, excluded: Indices) -> Trained:
     live = np.setdiff1d(np.arange(len(problem.train)), excluded)
     if len(live) == 0:
         raise Refused("Every sample of the dataset is tombstoned: there is nothing to train on. Retire the model.")
+    keeper = records.Keeper(context, live) if context.lease.policy.recorder.asked else None
     begun = time.perf_counter()
-    result = train(problem, live, context.tuning, progress=context.pulse.step, device=context.device)
+    result = train(problem, live, context.tuning, progress=context.pulse.step, device=context.device, observer=keeper)
     seconds = time.perf_counter() - begun
     data = artifacts.weights_bytes(result.state)
     model = restore(problem, result.state, context.device)
-    return Trained(model, data, artifacts.digest_of(data), seconds, len(result.history), len(live))
+    return Trained(model, data, artifacts.digest_of(data), seconds, len(result.history), len(live), keeper)
 
 
 def judge(context: Context, trained: Trained, test: Scores) -> int:

@@ -10,9 +10,10 @@ from app.policy import Judgement
 from app.tables import Decision, Version, VersionKind
 from unlearning.evidence import Evidence, gather
 from unlearning.intervals import wilson
+from unlearning.problem import Indices
 from unlearning.training import restore
 from unlearning.validation import LEVEL, Statistic, validate
-from workers import artifacts
+from workers import artifacts, records
 from workers.context import Context
 from workers.rungs import RUNGS, Task, Updated
 
@@ -46,7 +47,7 @@ def approximate(context: Context, rung: str, task: Task, following: str) -> Vers
             runs.escalate(session, context.lease, rung, following, judgement.reasons)
     if judgement.decision is not Decision.PUBLISH:
         return None
-    return publish(context, data, verdict_id, len(task.forget))
+    return publish(context, data, verdict_id, task.forget)
 
 
 def observe(context: Context, task: Task, updated: Updated) -> Evidence:
@@ -81,11 +82,12 @@ def verdict_on(context: Context, task: Task, statistics: dict[str, dict[str, Any
     return policy.judge(context.lease.policy, statistics, len(task.forget))
 
 
-def publish(context: Context, data: bytes, verdict_id: int, forgotten: int) -> Version:
-    """Store the bytes, then publish them."""
+def publish(context: Context, data: bytes, verdict_id: int, forget: Indices) -> Version:
+    """Store the bytes, and what the version keeps of its line's training, then publish them."""
     lease = context.lease
     context.pulse.step(1.0, "publishing")
     digest = store.put(data)
+    kept = records.of_update(context, forget, undone=False)
     with transaction() as session:
         excluded = lineage.not_held(session, lease.batch_id, lease.model_id, lease.dataset_id)
         candidate = runs.Candidate(
@@ -95,7 +97,8 @@ def publish(context: Context, data: bytes, verdict_id: int, forgotten: int) -> V
             weights_bytes=len(data),
             excluded_digest=lineage.digest(excluded),
             excluded_count=len(excluded),
-            forgotten=forgotten,
+            forgotten=len(forget),
             environment=context.environment(),
+            kept=kept,
         )
         return runs.publish(session, lease, candidate)
