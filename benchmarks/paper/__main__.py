@@ -4,6 +4,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.paper import ablation, gr, gr_report, sequence
+from benchmarks.paper import ablation, gr, gr_report, hyper, hyper_report, sequence
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
 from benchmarks.paper.forget import KINDS, forget_set, forgotten
@@ -20,7 +21,7 @@ from benchmarks.paper.table import run_seed, summary
 from benchmarks.paper.tuning import compared, trials
 from benchmarks.problems import SETTINGS, Setting
 from benchmarks.problems_from_files import SETTINGS_FROM_FILES
-from unlearning.problem import Problem, Recipe
+from unlearning.problem import Problem
 
 CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "bench-paper"
 
@@ -54,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     ablation_of.add_argument("--alpha", type=float, default=0.005, help="weight of the gradient restriction")
     sequence_of = commands.add_parser("sequence", parents=[common], help="many deletions in a row")
     sequence_of.add_argument("--deletions", type=int, default=20)
+    hyper_of = commands.add_parser("hyper", parents=[common], help="the update over eta, alpha and the size of D_f")
+    hyper_of.add_argument("--over", choices=hyper.OVER, nargs="+", default=list(hyper.OVER))
     gr_of = commands.add_parser("gr", parents=[sized], help="trainings with and without GR, by clipping and SignSGD")
     gr_of.add_argument("--alpha", type=float, default=gr.ALPHA, help="weight of the gradient restriction")
     gr_of.add_argument("--patience", type=int, help="10, and 200 epochs, where the setting never stops early")
@@ -71,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         return compare_trainings(setting, problem, options)
     forgetting = drawn(problem, options)
     with progress() as bar:
-        task = bar.add_task(setting.name, total=cells_of(options, problem.recipe))
+        task = bar.add_task(setting.name, total=cells_of(options, problem))
 
         def cases(of: Problem) -> list[Case]:
             def done(name: str) -> None:
@@ -82,7 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
         record = run(setting, problem, options, cases)
     record |= {"setting": setting.name, "paper": setting.paper, "differs": setting.differs}
     record |= {"recipe": repr(problem.recipe), "forgotten": forgetting}
-    show(record)
+    if options.command == "hyper":
+        hyper_report.show(Console(width=170), record, f"{setting.name} ({setting.differs})")
+    else:
+        show(record)
     if not options.only_run:
         name = "paper" if options.command == "table" else f"paper-{options.command}"
         kept = {key: value for key, value in vars(options).items() if key not in ("cache", "only_run", "folder")}
@@ -127,18 +133,41 @@ def run(
             return ablation.run({"plain loss": cases(problem), with_gr: cases(restricted)})
         case "sequence":
             return sequence.run(cases(problem), options.deletions)
+        case "hyper":
+            return vary(setting, problem, options, cases)
         case _:
             raise AssertionError(options.command)
 
 
-def cells_of(options: argparse.Namespace, recipe: Recipe) -> int:
+def vary(
+    setting: Setting, problem: Problem, options: argparse.Namespace, cases: Callable[[Problem], list[Case]]
+) -> dict[str, Any]:
+    """The record of the command `hyper`; cases that are the plain ones, of no restriction or of the given ratio, are shared."""
+    hyper.check(options.over, problem, options.forget)
+    plain = cases(problem)
+
+    def trained(alpha: float) -> list[Case]:
+        return cases(build(setting, options, alpha=alpha, restriction="per-sample")) if alpha else plain
+
+    def sized(count: int) -> list[Case]:
+        asked = argparse.Namespace(**(vars(options) | {"ratio": count / len(problem.train)}))
+        if asked.ratio == options.ratio:
+            return plain
+        return [replace(case_of(problem, setting.name, one.seed, asked, one.cells.done), base=one) for one in plain]
+
+    return hyper.run(options.over, plain, trained, sized)
+
+
+def cells_of(options: argparse.Namespace, problem: Problem) -> int:
     """How many cells a command has, for the progress display."""
-    seeds, ready = len(options.seeds), 3 + int(options.retrains)
+    seeds, ready, recipe = len(options.seeds), 3 + int(options.retrains), problem.recipe
     match options.command:
         case "table":
             return seeds * (ready + sum(len(trials(name, recipe)) for name in options.methods))
         case "ablation":
             return 2 * seeds * (ready + sum(len(trials(name, recipe)) for name in ablation.PARTS))
+        case "hyper":
+            return seeds * hyper.cells_of(options.over, len(problem.train), options.ratio, options.retrains)
         case _:
             return seeds * (ready + len(sequence.METHODS) * int(options.deletions))
 

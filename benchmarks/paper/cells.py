@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ def digest_of(settings: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of one case. `done` is called after each, whether it was made or found."""
+    """The cells of one case. `done` is called after each, once, whether it was made or found."""
 
     folder: Path
     done: Callable[[str], None] = print
+    told: set[str] = field(default_factory=set, compare=False)
 
     def table(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gave, now or earlier, as JSON."""
@@ -47,7 +48,7 @@ class Cells:
         if not path.exists():
             made = json.dumps(make(), sort_keys=True)
             self._put(path, lambda part: part.write_text(made))
-        self.done(name)
+        self._tell(name)
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
@@ -57,9 +58,14 @@ class Cells:
         if not path.exists():
             made = make()
             self._put(path, lambda part: torch.save(made, part))
-        self.done(name)
+        self._tell(name)
         found: dict[str, Any] = torch.load(path, weights_only=True)
         return found
+
+    def _tell(self, name: str) -> None:
+        if name not in self.told:
+            self.told.add(name)
+            self.done(name)
 
     def _put(self, path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import gr_plot, gr_report, svg
+from benchmarks.paper import gr_plot, gr_report, hyper_report, svg
 from benchmarks.paper.forget import KINDS
 from benchmarks.paper.report import CHAINS, HEADINGS, SEQUENCE, cells, sequence_cells
 from benchmarks.problems import SETTINGS
@@ -85,6 +85,8 @@ def plots() -> dict[str, str]:
         record = json.loads(path.read_text())
         if "lines" in record:
             found[f"{record['name']}.svg"] = _lines_of(record)
+        elif "over" in record:
+            found |= hyper_report.plots(record, _place(record))
         elif "regimes" in record:
             found[f"{record['name']}.svg"] = gr_plot.drawing(record)
         elif "rows" in record:
@@ -209,6 +211,7 @@ def _command(record: dict[str, Any]) -> str:
     given += [f"--{name} {asked[name]}" for name in ("samples", "width", "epochs") if asked[name] is not None]
     given += [f"--seeds {' '.join(map(str, asked['seeds']))}", f"--retrains {asked['retrains']}"]
     given += [f"--forget {asked['forget']}"] if asked.get("forget", "random") != "random" else []
+    given += [f"--over {' '.join(asked['over'])}"] if "over" in asked else []
     return (
         f"`python -m benchmarks.paper {asked['command']} {' '.join(given)}`; {_forgotten(record)}, {asked['threads']}"
         f" thread on {machine['cpu']} (shared with other work: compare ratios rather than seconds)."
@@ -247,7 +250,11 @@ def _published() -> str:
     return "\n".join(lines) + "\n"
 
 
-SECTIONS = {"": _table, "-ablation": _ablation, "-sequence": _sequence, "-gr": gr_report.section}
+def _hyper(record: dict[str, Any]) -> str:
+    return hyper_report.section(record, _place(record), _command(record))
+
+
+SECTIONS = {"": _table, "-ablation": _ablation, "-sequence": _sequence, "-hyper": _hyper, "-gr": gr_report.section}
 
 if __name__ == "__main__":
     PAGE.write_text(page())
