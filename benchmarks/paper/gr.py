@@ -63,7 +63,9 @@ def stopping(recipe: Recipe, epochs: int | None, patience: int | None) -> Recipe
     free = replace(recipe, alpha=0.0, restriction="none", restriction_share=1.0)
     if recipe.patience is None:
         free = replace(free, epochs=LONGEST, patience=PATIENCE)
-    given = {name: value for name, value in (("epochs", epochs), ("patience", patience)) if value is not None}
+    given: dict[str, Any] = {
+        name: value for name, value in (("epochs", epochs), ("patience", patience)) if value is not None
+    }
     return replace(free, **given)
 
 
@@ -75,9 +77,9 @@ def trainings(plain: Recipe, alpha: float, bounds: Sequence[float], rates: Seque
 
     return [
         Training("plain loss", plain),
-        Training(f"GR per sample, {alpha:g}", restricted("per-sample")),
-        Training(f"GR on a quarter, {alpha:g}", restricted("per-sample", SHARE)),
-        Training(f"GR as released, {alpha:g}", restricted("batch-norm")),
+        Training(f"GR per sample at {alpha:g}", restricted("per-sample")),
+        Training(f"GR on a quarter at {alpha:g}", restricted("per-sample", SHARE)),
+        Training(f"GR as released at {alpha:g}", restricted("batch-norm")),
         *(Training(f"clipping at {bound:g}", plain, partial(clip, bound=bound)) for bound in bounds),
         *(Training(f"SignSGD at {r:g}", replace(plain, optimizer="sgd", learning_rate=r), sign) for r in rates),
     ]

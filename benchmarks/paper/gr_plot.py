@@ -7,8 +7,9 @@ from typing import Any
 from benchmarks.paper import svg
 from benchmarks.paper.gr import SETS
 
-WIDE, DEEPEST = 260, 8  # pixels of a panel; decades of its axis at most
+WIDE, APART, DEEPEST = 260, 44, 8  # pixels of a panel and between two; decades of its axis at most
 BAR, BOX = 10, 9
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 HEADINGS = {"seen": "gradient norm, training samples", "unseen": "gradient norm, unseen samples"}
 NOTE = (
     "Bars: epochs, the best one marked. Thick: 25 to 75 %, thin: 5 to 95 %, dot: median, mark: 99 %. Means over seeds."
@@ -19,7 +20,7 @@ def drawing(record: dict[str, Any]) -> str:
     """Epochs to early stopping, then the norms on training and on unseen samples, a row for each training."""
     regimes = record["regimes"]
     height = svg.TOP + svg.ROW * len(regimes) + svg.BOTTOM + 18
-    width = svg.NAMES + svg.PANEL + svg.GAP + (WIDE + svg.GAP) * len(SETS)
+    width = svg.NAMES + svg.PANEL + svg.GAP + (WIDE + APART) * len(SETS)
     title = f"{record['setting']}: trainings to early stopping, and the gradients they leave"
     parts = [svg.text(16, 24, title, "title"), svg.text(16, height - 10, NOTE, "faint")]
     for row, regime in enumerate(regimes):
@@ -28,7 +29,7 @@ def drawing(record: dict[str, Any]) -> str:
     parts += _bars(regimes, svg.NAMES)
     axis = _axis(regimes)
     for number, part in enumerate(SETS):
-        left = svg.NAMES + svg.PANEL + svg.GAP + number * (WIDE + svg.GAP)
+        left = svg.NAMES + svg.PANEL + svg.GAP + number * (WIDE + APART)
         parts += _boxes(regimes, part, left, axis)
     return svg.whole(width, height, title, parts)
 
@@ -60,9 +61,10 @@ def _boxes(regimes: Sequence[dict[str, Any]], part: str, left: float, axis: tupl
     def x(value: float) -> float:
         return left + WIDE * max(0.0, (log10(value) - first) / (last - first) if value > 0 else 0.0)
 
-    for power in range(first, last + 1):
-        parts.append(_rule(x(10.0**power), x(10.0**power), svg.TOP - 4, bottom))
-        parts.append(svg.text(x(10.0**power) - 8, bottom + 16, f"{10.0**power:g}", "faint"))
+    at = {power: x(10.0**power) for power in range(first, last + 1)}
+    parts += [_rule(place, place, svg.TOP - 4, bottom) for place in at.values()]
+    named = range(last, first - 1, -1 if last - first <= 4 else -2)
+    parts += [svg.text(at[p] - 10, bottom + 16, "10" + str(p).translate(RAISED), "faint") for p in named]
     for row, regime in enumerate(regimes):
         kind, y = _kind(regime), _middle(row)
         q5, q25, q50, q75, q95, q99 = (x(regime[part][f"q{share}"]["mean"]) for share in (5, 25, 50, 75, 95, 99))

@@ -73,11 +73,11 @@ def _verdict(record: dict[str, Any]) -> str:
     """The paper's two claims, held against what was measured: plain loss against each of the others."""
     plain, *others = record["regimes"]
     gone = [f"{name} is not in the tables: {reason}" for name, reason in record["missing"].items()]
-    stops = [f"{one['name']} {one['along']['epochs']['mean']:.3g}" for one in (plain, *others)]
-    median, last = (", ".join(_ratio(one, plain, figure) for one in others) for figure in ("q50", "q99"))
+    stops = [f"{one['name']}: {one['along']['epochs']['mean']:.3g}" for one in (plain, *others)]
+    median, last = ("; ".join(_ratio(one, plain, figure) for one in others) for figure in ("q50", "q99"))
     return "\n".join(
         [
-            f"- Epochs (the paper: fewer with GR): {', '.join(stops)}.",
+            f"- Epochs (the paper: fewer with GR): {'; '.join(stops)}.",
             f"- Median norm on training samples over that of plain loss (the paper: small with GR alone): {median}.",
             f"- The 99 % quantile likewise: {last}.",
             *(f"- {reason}" for reason in gone),
@@ -88,7 +88,7 @@ def _verdict(record: dict[str, Any]) -> str:
 
 def _ratio(one: dict[str, Any], plain: dict[str, Any], figure: str) -> str:
     floor = plain["seen"][figure]["mean"]
-    return f"{one['name']} " + (f"{one['seen'][figure]['mean'] / floor:.2f}" if floor > 0 else "–")
+    return f"{one['name']}: " + (f"{one['seen'][figure]['mean'] / floor:.2f}" if floor > 0 else "–")
 
 
 def _command(record: dict[str, Any]) -> str:

@@ -200,7 +200,7 @@ def test_tables_and_section_say_what_was_measured(record: dict[str, Any]) -> Non
         assert "| " + " | ".join(line) + " |" in text
     assert "--patience 3 --clip 0.5 --rates 0.005 --alpha 0.005 --seeds 0 1" in text
     assert "results/paper-gr-blobs.svg" in text
-    assert f"plain loss {record['regimes'][0]['along']['epochs']['mean']:.3g}," in text
+    assert f"plain loss: {record['regimes'][0]['along']['epochs']['mean']:.3g};" in text
 
 
 @pytest.mark.parametrize("vanished", [False, True])
