@@ -12,7 +12,7 @@ from starlette.requests import Request
 from typing_extensions import override
 
 from app import evidence, pages, policy
-from app.evidence import Ancestor, Attempt, Budget, Lineage, Report, TicketLine
+from app.evidence import Ancestor, Attempt, Budget, Lineage, RecordsKept, Report, TicketLine
 from app.policy import PolicyBody
 from app.schemas import VerdictView, VersionView
 from app.tables import Decision, Reason, RiskTier, VersionKind
@@ -265,7 +265,26 @@ def retrained() -> Report:
     )
 
 
-KINDS = {"unlearned": unlearned, "trained": trained, "retrained": retrained}
+def recorded(*, kept: bool = True) -> Report:
+    """An approximate update of a model whose training left records."""
+    records = RecordsKept(
+        kept=kept,
+        sha256=sha("records"),
+        bytes=815_112_640,
+        of="lenet-v1",
+        quoted_bytes=817_204_224,
+        parts=["initial", "membership", "journal"],
+        epochs=30,
+        steps=1890,
+        journal_steps=1801,
+        lost_steps=89,
+        undone_steps=0,
+        purged_samples=3,
+    )
+    return report(version(VersionKind.UNLEARNED, 3, verdict()), verdict(), records=records)
+
+
+KINDS = {"unlearned": unlearned, "trained": trained, "retrained": retrained, "recorded": recorded}
 
 
 def render(made: Report) -> str:
@@ -428,6 +447,18 @@ def test_bytes_that_were_not_judged_stand_out() -> None:
     made = unlearned()
     made.version.weights_sha256 = sha("other")
     assert "NOT the published bytes" in Page(render(made)).text
+
+
+def test_records_have_their_section_where_there_are_some() -> None:
+    page, gone, without = render(recorded()), render(recorded(kept=False)), render(unlearned())
+    for shown in (page, gone):
+        assert 'href="#records"' in shown
+        assert sha("records") in shown
+        assert "1801" in shown
+    assert "kept until it was superseded" in gone
+    assert "kept until it was superseded" not in page
+    assert 'id="records"' not in without
+    assert 'href="#records"' not in without
 
 
 def test_hostile_text_is_text() -> None:
