@@ -113,6 +113,7 @@ def compare_trainings(setting: Setting, problem: Problem, options: argparse.Name
             cells = gr.cells_in(options.cache / setting.name, facts, plain, seed, lambda _: bar.advance(task))
             found.append(gr.run_seed(problem, ways, seed, cells, options.device, working))
     record = gr.summary(ways, found) | {"setting": setting.name, "paper": setting.paper, "differs": setting.differs}
+    record |= {"recipe": repr(problem.recipe), "stops_early": problem.recipe.patience is not None}
     gr_report.show(Console(width=170), record, f"{setting.name} ({setting.differs})")
     if not options.only_run:
         kept = {key: value for key, value in vars(options).items() if key not in ("cache", "only_run", "folder")}

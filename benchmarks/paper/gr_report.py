@@ -61,11 +61,21 @@ def section(record: dict[str, Any]) -> str:
 def _about(record: dict[str, Any]) -> str:
     return (
         f"Every training stops after {record['patience']} epochs without a lower mean loss on tuning data, or after"
-        f" {record['longest']} in all, and keeps the weights of the best one. GR per sample is the paper's formula, *on a"
-        " quarter* takes it over a random quarter of each batch, *as released* is the norm of the batch's gradient. Clipping"
-        " scales the batch's gradient to that norm before the optimizer's step, which Adam then scales again by its own"
-        " measure; SignSGD steps by the signs of the gradient times the rate that is named, so its epochs depend on that rate."
-        " Unseen samples are the audit half of the holdout."
+        f" {record['longest']} in all, and keeps the weights of the best one.{_rule(record)} GR per sample is the paper's"
+        " formula; *on a quarter* takes it over a random quarter of each batch; *as released* restricts the norms of the"
+        " batch's gradient instead, tensor by tensor. Clipping scales the batch's gradient down to that norm before the"
+        " optimizer's step (Adam scales what it gets by its own measure again); SignSGD steps by the gradient's signs times"
+        " the rate that is named, so its epochs depend on that rate. Unseen samples are the audit half of the holdout."
+    )
+
+
+def _rule(record: dict[str, Any]) -> str:
+    """Where the numbers of the rule come from, if neither from the setting nor from the command line."""
+    if record["stops_early"] or record["settings"]["patience"] is not None:
+        return ""
+    return (
+        " The setting itself never stops early; its patience here is that of the released training script, which watches"
+        " accuracy and counts anew at a tie."
     )
 
 

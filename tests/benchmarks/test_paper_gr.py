@@ -39,7 +39,8 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found = gr.summary(COMPARED, [run(folder / str(seed), seed=seed) for seed in (0, 1)])
     asked: dict[str, Any] = {"samples": 60, "width": None, "epochs": 40, "patience": 3, "clip": [0.5], "rates": [0.005]}
     asked |= {"alpha": 0.005, "seeds": [0, 1], "threads": 1}
-    facts = {"setting": "blobs", "name": "paper-gr-blobs", "settings": asked, "machine": {"cpu": "some"}}
+    facts: dict[str, Any] = {"setting": "blobs", "name": "paper-gr-blobs", "machine": {"cpu": "some"}}
+    facts |= {"settings": asked, "stops_early": False}
     return json.loads(json.dumps(found | facts))  # type: ignore[no-any-return]  # as the page reads it
 
 
@@ -200,6 +201,9 @@ def test_tables_and_section_say_what_was_measured(record: dict[str, Any]) -> Non
         assert "| " + " | ".join(line) + " |" in text
     assert "--patience 3 --clip 0.5 --rates 0.005 --alpha 0.005 --seeds 0 1" in text
     assert "results/paper-gr-blobs.svg" in text
+    assert "released training script" not in text, "the patience was asked for"
+    of_the_script = gr_report.section(record | {"settings": record["settings"] | {"patience": None}})
+    assert "never stops early; its patience here is that of the released training script" in of_the_script
     assert f"plain loss: {record['regimes'][0]['along']['epochs']['mean']:.3g};" in text
 
 
@@ -233,6 +237,7 @@ def test_the_command_writes_what_it_measured_and_asks_for_nothing_to_forget(
     record = json.loads((tmp_path / "paper-gr-lenet-fashion.json").read_text())
     names = [regime["name"] for regime in record["regimes"]]
     assert names == [training.name for training in gr.trainings(PLAIN, 0.005, [], [0.01])]
+    assert record["stops_early"] is False
     assert (record["patience"], record["longest"], record["settings"]["samples"]) == (2, 3, 30)
     printed = capsys.readouterr().out
     assert all(name in printed for name in names)
