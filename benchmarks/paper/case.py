@@ -105,10 +105,12 @@ class Case:
     @cached_property
     def retrains(self) -> list[dict[str, Any]]:
         """What each retrain without D_f shows, under seeds of its own."""
-        return [
-            self.cells.table(f"retrain-{number}", lambda number=number: self._retrain(number))  # type: ignore[misc] # default binds number
-            for number in range(self.retrain_count)
-        ]
+        return [self._retrained(number)["shown"] for number in range(self.retrain_count)]
+
+    def retrained(self, number: int) -> State:
+        """The weights of one of the retrains."""
+        state: State = self._retrained(number)["state"]
+        return state
 
     def shown(self, state: State, forget: Indices | None = None) -> dict[str, Any]:
         """What weights show, before any comparison. `phi` are logit-scaled confidences in nats, rounded to 1e-5.
@@ -170,9 +172,13 @@ class Case:
             },
         }
 
+    def _retrained(self, number: int) -> dict[str, Any]:
+        return self.cells.tensors(f"retrain-{number}", lambda: self._retrain(number))
+
     def _retrain(self, number: int) -> dict[str, Any]:
         job = replace(self.job, seed=RETRAIN_SEED + number)
         begun = time.perf_counter()
         outcome = Retrain().unlearn(job)
         seconds = time.perf_counter() - begun
-        return self.shown(outcome.state) | {"seconds": seconds, "epochs": outcome.details["epochs"]}
+        shown = self.shown(outcome.state) | {"seconds": seconds, "epochs": outcome.details["epochs"]}
+        return {"state": dict(outcome.state), "shown": shown}

@@ -39,14 +39,11 @@ def run_seed(case: Case, methods: Sequence[str]) -> Seed:
     factors: dict[str, float] = {}
     missing: dict[str, str] = {}
     for name in methods:
-        tried = trials(name, case.problem.recipe)
-        reason = not_for(case, tried[0].method)
-        found = [] if reason else [(trial, run_trial(case, trial)) for trial in tried]
-        finite = [(trial, cell) for trial, cell in found if "diverged" not in cell]
+        finite, reason = finite_trials(case, name)
         if not finite:
-            missing[name] = reason or found[0][1]["diverged"]
+            missing[name] = reason
             continue
-        trial, cell = min(finite, key=lambda pair: float(pair[1]["tuning_score"]))
+        trial, cell = best(finite)
         rows[name], factors[name] = against(cell, case.retrains), trial.factor
         if finite[0][0].factor == 1:
             defaults[name] = against(finite[0][1], case.retrains)
@@ -54,6 +51,22 @@ def run_seed(case: Case, methods: Sequence[str]) -> Seed:
     false_positives = {f"{name}_unseen": nothing[f"{name}_unseen"] for name in ("attack", "threshold")}
     recalls = {f"{name}_recall": nothing[f"{name}_forget"] for name in ("attack", "threshold")}
     return Seed(rows, defaults, factors, missing, false_positives | recalls, originals)
+
+
+def finite_trials(case: Case, name: str) -> tuple[list[tuple[Trial, Cell]], str]:
+    """The trials of a method that did not diverge, the authors' defaults first; where there is none, the reason."""
+    tried = trials(name, case.problem.recipe)
+    reason = not_for(case, tried[0].method)
+    if reason:
+        return [], reason
+    found = [(trial, run_trial(case, trial)) for trial in tried]
+    finite = [(trial, cell) for trial, cell in found if "diverged" not in cell]
+    return finite, "" if finite else str(found[0][1]["diverged"])
+
+
+def best(finite: Sequence[tuple[Trial, Cell]]) -> tuple[Trial, Cell]:
+    """The trial with the lowest score on tuning data, the first of those that share it."""
+    return min(finite, key=lambda pair: float(pair[1]["tuning_score"]))
 
 
 def run_trial(case: Case, trial: Trial) -> Cell:

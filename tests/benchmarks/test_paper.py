@@ -115,7 +115,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("benchmarks.paper.case.train", _refused)
     monkeypatch.setattr("benchmarks.paper.case.Retrain", _refused)
     assert run_seed(case_in(tmp_path), ["iau"]).rows == first.rows
-    (tmp_path / "retrain-0.json").unlink()
+    (tmp_path / "retrain-0.pt").unlink()
     with pytest.raises(AssertionError, match="again"):
         run_seed(case_in(tmp_path), ["iau"])
 
