@@ -5,15 +5,36 @@ beyond one, on either side, or a veto trips. Anything else is `inconclusive`, an
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import audit
 from app.errors import PreconditionFailed
 from app.tables import Decision, Model, Policy, RiskTier
+
+Method = Literal[
+    "ia",
+    "iau-released",
+    "usgd",
+    "bad-teaching",
+    "amnesiac",
+    "amnesiac-relabel",
+    "fisher",
+    "fine-tune",
+    "neggrad+",
+    "scrub",
+    "salun",
+    "ssd",
+    "msg",
+    "ct",
+]
+"""Further methods that workers bring along: docs/methods.md."""
+
+Own = Annotated[str, StringConstraints(pattern=r"^own:[a-zA-Z0-9][a-zA-Z0-9+._-]{0,62}$")]
+"""A method that a package of the workers' brings. Whether it is installed there shows when its turn comes."""
 
 
 class Part(BaseModel):
@@ -101,7 +122,10 @@ class PolicyBody(Part):
     thresholds: Thresholds = Thresholds()
     update: Update = Update()
     calibrated: Calibrated = Calibrated()
-    ladder: list[Literal["iau", "iau-calibrated", "retrain"]] = ["iau", "iau-calibrated", "retrain"]
+    ladder: list[Literal["iau", "iau-calibrated", "retrain"] | Method | Own] = ["iau", "iau-calibrated", "retrain"]
+    methods: dict[Method | Own, dict[str, JsonValue]] = Field(
+        {}, description="Settings of further methods on the ladder; what is left out is its authors' default"
+    )
     recorder: Recorder = Recorder()
     batching: Batching = Batching()
     drift: Drift = Drift()
@@ -119,6 +143,9 @@ class PolicyBody(Part):
     def _ladder_ends_in_a_retrain(self) -> "PolicyBody":
         if not self.ladder or self.ladder[-1] != "retrain" or len(set(self.ladder)) != len(self.ladder):
             raise ValueError("the ladder must name each rung once and end in 'retrain', which always has an answer")
+        idle = [name for name in self.methods if name not in self.ladder]
+        if idle:
+            raise ValueError(f"methods has settings for {idle[0]!r}, which the ladder does not name")
         return self
 
 

@@ -51,6 +51,12 @@ class Updated:
     state: State
     method: dict[str, Any]
     seconds: float
+    journal_undone: bool = False
+    """Whether the change of every step that learned from D_f was taken back out of the weights."""
+
+
+class Inapplicable(Exception):
+    """A rung has no answer for this version and forget set, and the message says why: the next one must try."""
 
 
 def by_iau(context: Context, task: Task) -> Updated:
@@ -109,7 +115,7 @@ def by_calibrated(context: Context, task: Task) -> Updated:
 
 
 RUNGS: dict[str, Callable[[Context, Task], Updated]] = {"iau": by_iau, "iau-calibrated": by_calibrated}
-"""Every rung that a policy's ladder may name, but for the last."""
+"""The rungs that the default ladder names, but for the last. Others are methods of the registry: workers/methods.py."""
 
 
 def task_for(context: Context, forget: Indices) -> Task:

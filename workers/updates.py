@@ -15,13 +15,19 @@ from unlearning.training import restore
 from unlearning.validation import LEVEL, Statistic, validate
 from workers import artifacts, records
 from workers.context import Context
-from workers.rungs import RUNGS, Task, Updated
+from workers.methods import by_method
+from workers.rungs import RUNGS, Inapplicable, Task, Updated
 
 
 def approximate(context: Context, rung: str, task: Task, following: str) -> Version | None:
     """Update, judge, publish; None when the verdict says otherwise and the rung `following` must try."""
     context.pulse.enter(rung)
-    updated = RUNGS[rung](context, task)
+    try:
+        updated = RUNGS[rung](context, task) if rung in RUNGS else by_method(context, task, rung)
+    except Inapplicable as error:
+        with transaction() as session:
+            runs.escalate(session, context.lease, rung, following, [str(error)])
+        return None
     context.pulse.step(1.0, "validating")
     begun = time.perf_counter()
     data = artifacts.weights_bytes(updated.state)
@@ -47,7 +53,7 @@ def approximate(context: Context, rung: str, task: Task, following: str) -> Vers
             runs.escalate(session, context.lease, rung, following, judgement.reasons)
     if judgement.decision is not Decision.PUBLISH:
         return None
-    return publish(context, data, verdict_id, task.forget)
+    return publish(context, data, verdict_id, task.forget, journal_undone=updated.journal_undone)
 
 
 def observe(context: Context, task: Task, updated: Updated) -> Evidence:
@@ -82,12 +88,12 @@ def verdict_on(context: Context, task: Task, statistics: dict[str, dict[str, Any
     return policy.judge(context.lease.policy, statistics, len(task.forget))
 
 
-def publish(context: Context, data: bytes, verdict_id: int, forget: Indices) -> Version:
+def publish(context: Context, data: bytes, verdict_id: int, forget: Indices, *, journal_undone: bool) -> Version:
     """Store the bytes, and what the version keeps of its line's training, then publish them."""
     lease = context.lease
     context.pulse.step(1.0, "publishing")
     digest = store.put(data)
-    kept = records.of_update(context, forget, undone=False)
+    kept = records.of_update(context, forget, undone=journal_undone)
     with transaction() as session:
         excluded = lineage.not_held(session, lease.batch_id, lease.model_id, lease.dataset_id)
         candidate = runs.Candidate(

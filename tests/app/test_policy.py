@@ -145,6 +145,15 @@ def test_a_retrain_is_held_only_when_it_is_no_use(accuracy: float, before: float
         {"ladder": ["retrain", "iau"]},
         {"ladder": ["iau", "iau", "retrain"]},
         {"ladder": ["magic", "retrain"]},
+        {"ladder": ["nothing", "retrain"]},
+        {"ladder": ["own:", "retrain"]},
+        {"ladder": ["own:a b", "retrain"]},
+        {"methods": {"scrub": {}}},
+        {"ladder": ["scrub", "retrain"], "methods": {"scrub": 1}},
+        {"ladder": ["iau", "retrain"], "methods": {"iau": {}}},
+        {"recorder": {"limit_bytes": -1}},
+        {"recorder": {"importance_batch": 0}},
+        {"recorder": {"watched": [1]}},
         {"thresholds": {"mu": 0}},
         {"thresholds": {"mu": 1.1}},
         {"thresholds": {"ue": -0.1}},
@@ -166,6 +175,19 @@ def test_a_retrain_is_held_only_when_it_is_no_use(accuracy: float, before: float
 def test_bounds(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PolicyBody.model_validate(body)
+
+
+def test_further_methods_may_be_named_with_their_settings() -> None:
+    body = {"ladder": ["scrub", "own:mine", "retrain"], "methods": {"scrub": {"rewind": True}, "own:mine": {"a": [1]}}}
+    made = PolicyBody.model_validate(body)
+    assert made.model_dump(mode="json") | body == made.model_dump(mode="json")
+    assert PolicyBody.model_validate_json(made.model_dump_json()) == made
+
+
+def test_nothing_is_recorded_by_default() -> None:
+    assert not BODY.recorder.asked
+    for part in ("initial", "membership", "journal", "fisher", "importance"):
+        assert PolicyBody.model_validate({"recorder": {part: True}}).recorder.asked
 
 
 def test_the_default_is_written_and_read_alike() -> None:

@@ -1,6 +1,6 @@
 """Amnesiac unlearning: take back what the steps that saw D_f changed; and the relabelling that goes by the same name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -80,7 +80,7 @@ class Amnesiac:
             with seeded(job) as rng:
                 optimizer = adam(student, self.learning_rate)
                 steps = fit(job, student, optimizer, retain_N, self.healing_epochs, self.batch_size, rng)
-        return outcome(job, student, undone=len(touched), steps=steps)
+        return replace(outcome(job, student, undone=len(touched), steps=steps), journal_undone=True)
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,15 @@ def sizes_for(job: Job, classes: int) -> Sizes:
     )
 
 
-def _entry(method: Method, available: Available, sizes: Sizes) -> Entry:
+def lacking(method: Method, available: Available) -> str:
+    """One sentence that says why a method does not apply; empty where it does."""
     reasons = [reason for need in Need if need in method.needs and (reason := _lack(need, method.name, available))]
-    return Entry(method.name, not reasons, reasons[0] if reasons else "", method.cost(sizes))
+    return reasons[0] if reasons else ""
+
+
+def _entry(method: Method, available: Available, sizes: Sizes) -> Entry:
+    reason = lacking(method, available)
+    return Entry(method.name, not reason, reason, method.cost(sizes))
 
 
 def _work(cost: Cost) -> float:

@@ -111,10 +111,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Weights and buffers on the CPU, and what else the audit should say: what was searched, steps taken, why it stopped."""
+    """Weights and buffers on the CPU, and what else the audit should say: what was searched, steps taken, why it stopped.
+
+    `journal_undone` says that the journal of all steps that learned from D_f was subtracted from the weights: then the
+    records that go with them are `purge`d with `undone`.
+    """
 
     state: State
     details: Mapping[str, Any] = field(default_factory=dict)
+    journal_undone: bool = False
 
 
 class Method(Protocol):
