@@ -140,8 +140,8 @@ def _stacked(journal: Mapping[int, State]) -> dict[str, Tensor]:
     """The journal's numbers, ascending, and for each parameter its changes in that order, one on top of the other."""
     numbers = sorted(journal)
     names = journal[numbers[0]] if numbers else ()
-    stacked = {f"journal/{name}": torch.stack([journal[number][name] for number in numbers]) for name in names}
-    return {"journal-numbers": torch.tensor(numbers, dtype=torch.int64)} | stacked
+    stacked = {name: torch.stack([journal[number][name] for number in numbers]) for name in names}
+    return {"journal-numbers": torch.tensor(numbers, dtype=torch.int64)} | _named("journal", stacked)
 
 
 def _under(prefix: str, flat: Mapping[str, Tensor]) -> State:

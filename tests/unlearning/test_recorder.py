@@ -212,6 +212,17 @@ def test_a_longer_journal_makes_no_more_tensors(everything: tuple[Records, Train
     assert sorted(Records.from_tensors(shorter.tensors()).journal or {}) == [3, 7]
 
 
+def test_weights_in_another_memory_format_survive_safetensors() -> None:
+    """Convolutions may hold theirs with the channels last; a file has one order."""
+    weights = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    records = Records(1, 8, {"w": weights}, (np.arange(8),), {0: {"w": 2 * weights}})
+    back = Records.from_tensors(load(save(records.tensors())))
+    assert back.initial is not None
+    assert back.journal is not None
+    assert torch.equal(back.initial["w"], weights)
+    assert torch.equal(back.journal[0]["w"], 2 * weights)
+
+
 def test_parts_are_named_as_in_the_quote(everything: tuple[Records, TrainedModel]) -> None:
     assert everything[0].parts == ("initial", "membership", "journal", "fisher", "importance")
     assert everything[0].purge(np.array([7])).parts == ("initial", "membership", "journal")
