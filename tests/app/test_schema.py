@@ -6,7 +6,7 @@ from sqlalchemy import inspect, text
 
 from app.db import alembic_config, check_schema, engine
 from app.errors import OldSchema
-from app.tables import Base
+from app.tables import Base, Version
 from tests.app import story
 
 
@@ -41,6 +41,19 @@ def test_down_and_up_again_with_rows(database: str) -> None:
     check_schema()
     command.check(alembic_config())
     assert story.dataset()
+
+
+def test_versions_outlive_the_revision_that_brought_records(database: str) -> None:
+    story.dataset()
+    story.trained()
+    before = story.all_of(Version)
+    command.downgrade(alembic_config(), "0001")
+    assert not {"records", "records_digest"} & {column["name"] for column in inspect(engine()).get_columns("version")}
+    command.upgrade(alembic_config(), "0002")
+    (after,) = story.all_of(Version)
+    assert (after.id, after.weights_digest, after.records) == (before[0].id, before[0].weights_digest, None)
+    check_schema()
+    command.check(alembic_config())
 
 
 def test_every_word_is_held_by_a_check(database: str) -> None:
