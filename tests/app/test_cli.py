@@ -9,14 +9,17 @@ import pyarrow.parquet
 import pytest
 from fastapi.testclient import TestClient
 from rich.console import Console
+from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from app import cli
 from app.cli import audit, console, datasets, models, policies, service, tickets
 from app.cli.console import Api
 from app.config import settings
+from app.db import transaction
 from app.errors import ServiceError, Unauthenticated
-from app.tables import Ticket
+from app.policy import PolicyBody
+from app.tables import Policy, Ticket, Version
 from tests.app import story
 
 Run = Callable[..., Result]
@@ -114,6 +117,21 @@ def test_a_policy_s_single_values_are_set(run: Run) -> None:
     for wrong in ("thresholds.zz=1", "thresholds=1.0.0", "ladder.first=1"):
         with pytest.raises(ServiceError):
             run("policy", "set", "m", wrong)
+
+
+def test_what_trainings_keep_and_further_methods_are_set(run: Run) -> None:
+    ladder = ['ladder=["scrub", "retrain"]', 'methods={"scrub": {"rewind": true}}']
+    run("policy", "set", "m", "recorder.journal=true", "recorder.limit_bytes=1000", *ladder)
+    body = PolicyBody.model_validate(story.all_of(Policy)[-1].body)
+    assert (body.recorder.journal, body.recorder.limit_bytes) == (True, 1000)
+    assert body.methods == {"scrub": {"rewind": True}}
+
+
+def test_versions_show_what_is_kept_of_their_training(run: Run) -> None:
+    assert "bytes" not in run("models", "show", "m").output
+    with transaction() as session:
+        session.execute(update(Version).values(records_digest="ab" * 32, records={"bytes": 816_000}))
+    assert "816,000" in run("models", "show", "m").output
 
 
 def test_an_audit_becomes_one_file_for_a_browser(run: Run, tmp_path: Path) -> None:
