@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.paper import ablation, gr, gr_report, hyper, hyper_report, sequence
+from benchmarks.paper import ablation, gr, gr_report, hyper, hyper_report, maps, maps_report, sequence
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
-from benchmarks.paper.forget import KINDS, forget_set, forgotten
+from benchmarks.paper.forget import DEFAULT_RATIO, KINDS, forget_set, forgotten
 from benchmarks.paper.report import show, write
 from benchmarks.paper.table import run_seed, summary
 from benchmarks.paper.tuning import compared, trials
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, parents=[sized])
     common.add_argument("--retrains", type=int, default=3, help="retrains of each seed, at least 2")
     common.add_argument(
-        "--ratio", type=float, default=0.05, help="share of the training samples to forget, or of the class"
+        "--ratio", type=float, default=DEFAULT_RATIO, help="share of the training samples to forget, or of the class"
     )
     common.add_argument(
         "--forget", choices=KINDS, default="random", help="samples at random, of one class, or whole subjects"
@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     sequence_of.add_argument("--deletions", type=int, default=20)
     hyper_of = commands.add_parser("hyper", parents=[common], help="the update over eta, alpha and the size of D_f")
     hyper_of.add_argument("--over", choices=hyper.OVER, nargs="+", default=list(hyper.OVER))
+    maps_of = commands.add_parser("maps", parents=[common], help="activation maps after every method")
+    maps_of.add_argument("--methods", nargs="+", default=compared())
     gr_of = commands.add_parser("gr", parents=[sized], help="trainings with and without GR, by clipping and SignSGD")
     gr_of.add_argument("--alpha", type=float, default=gr.ALPHA, help="weight of the gradient restriction")
     gr_of.add_argument("--patience", type=int, help="10, and 200 epochs, where the setting never stops early")
@@ -85,8 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
         record = run(setting, problem, options, cases)
     record |= {"setting": setting.name, "paper": setting.paper, "differs": setting.differs}
     record |= {"recipe": repr(problem.recipe), "forgotten": forgetting}
-    if options.command == "hyper":
-        hyper_report.show(Console(width=170), record, f"{setting.name} ({setting.differs})")
+    shows = {"hyper": hyper_report.show, "maps": maps_report.show}
+    if options.command in shows:
+        shows[options.command](Console(width=170), record, f"{setting.name} ({setting.differs})")
     else:
         show(record)
     if not options.only_run:
@@ -134,6 +137,8 @@ def run(
             return ablation.run({"plain loss": cases(problem), with_gr: cases(restricted)})
         case "sequence":
             return sequence.run(cases(problem), options.deletions)
+        case "maps":
+            return maps.run(cases(problem), options.methods)
         case "hyper":
             return vary(setting, problem, options, cases)
         case _:
@@ -165,6 +170,9 @@ def cells_of(options: argparse.Namespace, problem: Problem) -> int:
     match options.command:
         case "table":
             return seeds * (ready + sum(len(trials(name, recipe)) for name in options.methods))
+        case "maps":  # as a table, but for nothing; and the maps of nothing, of the retrains, after each method
+            tried = sum(len(trials(name, recipe)) for name in options.methods)
+            return seeds * (ready + tried + 1 + int(options.retrains) + len(options.methods))
         case "ablation":
             return 2 * seeds * (ready + sum(len(trials(name, recipe)) for name in ablation.PARTS))
         case "hyper":

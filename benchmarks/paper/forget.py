@@ -9,6 +9,7 @@ from unlearning.problem import Indices, Problem, strata
 
 ForgetKind = Literal["random", "class", "subject"]
 KINDS: tuple[ForgetKind, ...] = ("random", "class", "subject")
+DEFAULT_RATIO = 0.05
 
 
 def forget_set(problem: Problem, ratio: float, seed: int, kind: ForgetKind = "random") -> Indices:
@@ -52,7 +53,7 @@ def classes_of(problem: Problem) -> Indices:
     """
     _, targets = problem.train.batch(np.arange(len(problem.train)))
     if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
-        raise ValueError("its targets are no class numbers: --forget class needs classes")
+        raise ValueError("its targets are no class numbers: this needs classes")
     return strata(targets)
 
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import gr_plot, gr_report, hyper_report, svg
+from benchmarks.paper import gr_plot, gr_report, hyper_report, maps_report, svg
+from benchmarks.paper.captions import command, place, size
 from benchmarks.paper.forget import KINDS
 from benchmarks.paper.report import CHAINS, HEADINGS, SEQUENCE, cells, sequence_cells
 from benchmarks.problems import SETTINGS
@@ -70,9 +71,9 @@ def page() -> str:
     """The whole page, from the results that are there."""
     parts = [INTRODUCTION]
     for setting in (*SETTINGS, *SETTINGS_FROM_FILES):
-        for forget in ("", *(f"-{kind}" for kind in KINDS)):
-            for command, section in SECTIONS.items():
-                path = RESULTS / f"paper{command}-{setting.name}{forget}.json"
+        for forget in ("", *(f"-{forgotten}" for forgotten in KINDS)):
+            for kind, section in SECTIONS.items():
+                path = RESULTS / f"paper{kind}-{setting.name}{forget}.json"
                 if path.exists():
                     parts.append(section(json.loads(path.read_text())))
     return "\n".join([*parts, PUBLISHED + _published()])
@@ -85,12 +86,14 @@ def plots() -> dict[str, str]:
         record = json.loads(path.read_text())
         if "lines" in record:
             found[f"{record['name']}.svg"] = _lines_of(record)
+        elif "maps" in record:
+            found[f"{record['name']}.svg"] = maps_report.drawing(record, place(record))
         elif "over" in record:
-            found |= hyper_report.plots(record, _place(record))
+            found |= hyper_report.plots(record, place(record))
         elif "regimes" in record:
             found[f"{record['name']}.svg"] = gr_plot.drawing(record)
         elif "rows" in record:
-            found[f"{record['name']}.svg"] = _dots_of(record, _place(record))
+            found[f"{record['name']}.svg"] = _dots_of(record, place(record))
     return found
 
 
@@ -98,8 +101,8 @@ def _table(record: dict[str, Any]) -> str:
     asked = record["settings"]
     samples = f". This run: {asked['samples']:,} training samples" if asked["samples"] else ""
     head = (
-        f"## {_place(record)}\n\n"
-        f"{record['differs']}{samples}. Stands for: {record['paper']}. {_command(record)}\n\n"
+        f"## {place(record)}\n\n"
+        f"{record['differs']}{samples}. Stands for: {record['paper']}. {command(record)}\n\n"
         f"![MU, UE and KS of every method, the retrains' own spread as a dashed line](results/{record['name']}.svg)\n\n"
     )
     return head + _rows(record) + _about(record) + _defaults(record) + _verdict(record)
@@ -158,8 +161,8 @@ def _verdict(record: dict[str, Any]) -> str:
 
 def _ablation(record: dict[str, Any]) -> str:
     text = (
-        f"### The ablation on {_place(record)}\n\nIA alone (`ia`), with GC (`iau`), and both on a model trained with GR; each"
-        f" training against its own retrains.{_size(record)} {_command(record)}\n"
+        f"### The ablation on {place(record)}\n\nIA alone (`ia`), with GC (`iau`), and both on a model trained with GR; each"
+        f" training against its own retrains.{size(record)} {command(record)}\n"
     )
     for part in record["trainings"]:
         text += f"\n**{part['training']}**\n\n{_rows(part)}{_about(part)}"
@@ -173,48 +176,9 @@ def _sequence(record: dict[str, Any]) -> str:
     ]
     lines += ["| " + " | ".join(line) + " |" for line in sequence_cells(record)]
     return (
-        f"### {record['deletions']} deletions in a row on {_place(record)}\n\n{record['per_deletion']:g} samples each,"
-        f" each update on what the one before it left, held against retrains without all of them. {_command(record)}\n\n"
+        f"### {record['deletions']} deletions in a row on {place(record)}\n\n{record['per_deletion']:g} samples each,"
+        f" each update on what the one before it left, held against retrains without all of them. {command(record)}\n\n"
         f"![Drift of MU, UE and KS](results/{record['name']}.svg)\n\n" + "\n".join(lines) + "\n"
-    )
-
-
-def _size(record: dict[str, Any]) -> str:
-    """A sentence where the run was smaller than its setting."""
-    samples = record["settings"]["samples"]
-    return f" This run: {samples:,} training samples." if samples else ""
-
-
-def _place(record: dict[str, Any]) -> str:
-    """The setting, and the kind of forget set where it is not one at random."""
-    suffix = {"random": "", "class": ", forgetting from one class", "subject": ", forgetting whole subjects"}
-    return f"{record['setting']}{suffix[record['settings'].get('forget', 'random')]}"
-
-
-def _forgotten(record: dict[str, Any]) -> str:
-    """How much is forgotten, seed by seed where seeds differ."""
-    share = f"{record['settings']['ratio']:.0%}"
-    match record["settings"].get("forget", "random"):
-        case "class":
-            drawn = [f"{f['samples']} of {f['class_samples']:,} of class {f['class']}" for f in record["forgotten"]]
-            return f"{share} of one class to forget, drawn by the seed ({'; '.join(drawn)})"
-        case "subject":
-            drawn = [f"{f['samples']} samples of {f['subjects']}" for f in record["forgotten"]]
-            return f"subjects with {share} of the samples to forget, drawn by the seed ({'; '.join(drawn)})"
-        case _:
-            return f"{share} to forget"
-
-
-def _command(record: dict[str, Any]) -> str:
-    asked, machine = record["settings"], record["machine"]
-    given = [f"--setting {record['setting']}"]
-    given += [f"--{name} {asked[name]}" for name in ("samples", "width", "epochs") if asked[name] is not None]
-    given += [f"--seeds {' '.join(map(str, asked['seeds']))}", f"--retrains {asked['retrains']}"]
-    given += [f"--forget {asked['forget']}"] if asked.get("forget", "random") != "random" else []
-    given += [f"--over {' '.join(asked['over'])}"] if "over" in asked else []
-    return (
-        f"`python -m benchmarks.paper {asked['command']} {' '.join(given)}`; {_forgotten(record)}, {asked['threads']}"
-        f" thread on {machine['cpu']} (shared with other work: compare ratios rather than seconds)."
     )
 
 
@@ -237,7 +201,7 @@ def _lines_of(record: dict[str, Any]) -> str:
         }
 
     panels = [svg.Lines(HEADINGS[key], means(key)) for key in ("mu", "ue_threshold", "ks")]
-    title = f"{_place(record)}: {record['deletions']} deletions in a row"
+    title = f"{place(record)}: {record['deletions']} deletions in a row"
     return svg.lines(title, "Distance to the retrains after each deletion, mean over seeds; lower is better.", panels)
 
 
@@ -251,10 +215,21 @@ def _published() -> str:
 
 
 def _hyper(record: dict[str, Any]) -> str:
-    return hyper_report.section(record, _place(record), _command(record))
+    return hyper_report.section(record, place(record), command(record))
 
 
-SECTIONS = {"": _table, "-ablation": _ablation, "-sequence": _sequence, "-hyper": _hyper, "-gr": gr_report.section}
+def _maps(record: dict[str, Any]) -> str:
+    return maps_report.section(record, place(record), command(record))
+
+
+SECTIONS = {
+    "": _table,
+    "-ablation": _ablation,
+    "-sequence": _sequence,
+    "-hyper": _hyper,
+    "-maps": _maps,
+    "-gr": gr_report.section,
+}
 
 if __name__ == "__main__":
     PAGE.write_text(page())

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks.paper.__main__ import case_of, drawn, main, parser
+from benchmarks.paper.captions import command, place
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells
 from benchmarks.paper.forget import KINDS, ForgetKind, forget_set, forgotten
-from benchmarks.paper.page import _command, _place
 from benchmarks.problems import OutlierProblem
 from tests.unlearning.problems import Blobs
 from unlearning.problem import TensorSamples
@@ -129,5 +129,9 @@ def test_the_page_says_which_kind() -> None:
     settings |= {"retrains": 3, "command": "table", "threads": 1}
     facts = [{"seed": 0, "samples": 50, "class": 7, "class_samples": 1000}]
     record = {"setting": "x", "settings": settings, "machine": {"cpu": "c"}, "forgotten": facts}
-    assert _place(record) == "x, forgetting from one class"
-    assert "--forget class`; 5% of one class to forget, drawn by the seed (50 of 1,000 of class 7)" in _command(record)
+    assert place(record) == "x, forgetting from one class"
+    assert "3 --forget class`; 5% of one class to forget, drawn by the seed (50 of 1,000 of class 7)" in command(record)
+    settings |= {"forget": "subject", "ratio": 0.2}
+    record["forgotten"] = [{"seed": 0, "samples": 55, "subjects": 9}]
+    assert "--retrains 3 --ratio 0.2 --forget subject`; subjects with 20% of the samples" in command(record)
+    assert "(55 samples of 9 subjects)" in command(record)
