@@ -65,6 +65,7 @@ def grid(title: str, notes: Sequence[str], tiles: Sequence[Tile], across: int = 
                 f'<image x="{x}" y="{top}" width="{SIDE}" height="{SIDE}" style="image-rendering: pixelated"'
                 f' href="{escape(picture)}"/>'
             )
+            parts.append(f'<rect class="rule" x="{x}" y="{top}" width="{SIDE}" height="{SIDE}" fill="none"/>')
             parts.append(svg.text(x, top + SIDE + 13, caption, "faint"))
     start = height - 16 * len(notes) - 2
     parts += [svg.text(LEFT, start + 16 * number + 8, note, "faint") for number, note in enumerate(notes)]
