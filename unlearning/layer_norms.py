@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlearning.conv_norms import conv_weight_squared
+from unlearning.conv_norms import conv_squared, few_patches, patches
 
 KNOWN = (
     nn.Linear,
@@ -56,6 +56,8 @@ def layer_squared_norms(module: nn.Module, inputs: Tensor, gradients: Tensor) ->
     `inputs` (B, ...) is what the layer was given, `gradients` (B, ...) are those at its output. Frozen parameters count
     nothing.
     """
+    if isinstance(module, nn.Conv1d | nn.Conv2d) and _trained(module.weight) and not few_patches(module, gradients):
+        return conv_squared(module, inputs, gradients, bias=_trained(module.bias))
     parts = []
     if _trained(module.weight):
         parts.append(_weight_squared(module, inputs, gradients))
@@ -88,7 +90,7 @@ def _weight_squared(module: nn.Module, inputs: Tensor, gradients: Tensor) -> Ten
     if isinstance(module, nn.Linear):
         return _linear(inputs, gradients)
     if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return conv_weight_squared(module, inputs, gradients)
+        return _linear(*patches(module, inputs, gradients)).view(len(inputs), module.groups).sum(1)
     if isinstance(module, nn.Embedding):
         return _embedding(module, inputs, gradients)
     if isinstance(module, nn.LayerNorm):
