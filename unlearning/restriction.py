@@ -79,23 +79,22 @@ def restricted_loss(
 def _per_sample(
     model: nn.Module, problem: Problem, inputs: Tensor, targets: Tensor, alpha: float, part: Indices | None
 ) -> Tensor:
-    mask_B = torch.ones(len(inputs), dtype=torch.bool)
-    if part is not None:
-        mask_B[:] = False
-        mask_B[torch.from_numpy(part)] = True
-    chosen, rest = mask_B.nonzero().flatten().to(inputs.device), (~mask_B).nonzero().flatten().to(inputs.device)
+    chosen = None if part is None else torch.from_numpy(part).to(inputs.device)
+    some_inputs, some_targets = (inputs, targets) if chosen is None else (inputs[chosen], targets[chosen])
     batch_norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
     if batch_norms:
         loss = losses_of(problem, model(inputs), targets).mean()
         with _frozen(batch_norms):
-            _, squared_P = losses_and_squared_norms(model, problem, inputs[chosen], targets[chosen], create_graph=True)
+            _, squared_P = losses_and_squared_norms(model, problem, some_inputs, some_targets, create_graph=True)
         return loss + alpha * squared_P.mean()
-    if len(rest) == 0:
-        losses_B, squared_B = losses_and_squared_norms(model, problem, inputs, targets, create_graph=True)
-        return losses_B.mean() + alpha * squared_B.mean()
-    losses_P, squared_P = losses_and_squared_norms(model, problem, inputs[chosen], targets[chosen], create_graph=True)
-    losses_R = losses_of(problem, model(inputs[rest]), targets[rest])
-    return (losses_P.sum() + losses_R.sum()) / len(inputs) + alpha * squared_P.mean()
+    losses_R = None
+    if part is not None and len(part) < len(inputs):
+        # Before the part: backward goes the other way round, so it finds the part's many tensors still in the cache.
+        rest = torch.from_numpy(np.delete(np.arange(len(inputs)), part)).to(inputs.device)
+        losses_R = losses_of(problem, model(inputs[rest]), targets[rest])
+    losses_P, squared_P = losses_and_squared_norms(model, problem, some_inputs, some_targets, create_graph=True)
+    losses_B = losses_P if losses_R is None else torch.cat((losses_R, losses_P))
+    return losses_B.mean() + alpha * squared_P.mean()
 
 
 @contextmanager

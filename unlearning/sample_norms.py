@@ -43,13 +43,13 @@ def losses_and_squared_norms(
     """losses_B and squared_norms_B (see `per_sample_squared_norms`) for one forward pass's price."""
     for name, module in model.named_modules():
         _refuse(name or "the model", module)
-    parameters_of(model)
+    layers = _layers(model)
     with torch.enable_grad():
         if len(targets) == 0:
             losses_B = losses_of(problem, model(inputs), targets)
             return losses_B, torch.zeros_like(losses_B)
-        if layerwise_applies(model):
-            found = _layerwise(model, problem, inputs, targets, create_graph)
+        if layers is not None:
+            found = _layerwise(model, layers, problem, inputs, targets, create_graph)
             if found is not None:
                 return found
         return general_losses_and_squared_norms(model, problem, inputs, targets, create_graph)
@@ -78,17 +78,27 @@ def _refuse(name: str, module: nn.Module) -> None:
 
 def layerwise_applies(model: nn.Module) -> bool:
     """Whether every trainable parameter is the own weight or bias of one layer that `layer_norms` covers."""
-    owners = _owners(model)
-    owned = sum(value.requires_grad for module in owners for value in module.parameters(recurse=False))
-    return owned == len(parameters_of(model)) and all(known(module) for module in owners)
+    return _layers(model) is not None
 
 
-def _owners(model: nn.Module) -> list[nn.Module]:
-    return [m for m in model.modules() if any(value.requires_grad for value in m.parameters(recurse=False))]
+def _layers(model: nn.Module) -> dict[nn.Module, list[nn.Parameter]] | None:
+    """The layers with their own trainable parameters, where `layerwise_applies`."""
+    owners: dict[nn.Module, list[nn.Parameter]] = {}
+    for module in model.modules():
+        own = [value for value in module.parameters(recurse=False) if value.requires_grad]
+        if own:
+            owners[module] = own
+    each_once = sum(map(len, owners.values())) == len(parameters_of(model))
+    return owners if each_once and all(map(known, owners)) else None
 
 
 def _layerwise(
-    model: nn.Module, problem: Problem, inputs: Tensor, targets: Tensor, create_graph: bool
+    model: nn.Module,
+    layers: dict[nn.Module, list[nn.Parameter]],
+    problem: Problem,
+    inputs: Tensor,
+    targets: Tensor,
+    create_graph: bool,
 ) -> tuple[Tensor, Tensor] | None:
     """None where the forward pass shows that the layers' formulas would leave something out.
 
@@ -107,8 +117,7 @@ def _layerwise(
         calls.append((module, args[0], output))
         versions.extend((args[0]._version, output._version))
 
-    owners = _owners(model)
-    handles = [module.register_forward_hook(record, prepend=True) for module in owners]
+    handles = [module.register_forward_hook(record, prepend=True) for module in layers]
     try:
         losses_B = losses_of(problem, model(inputs), targets)
     finally:
@@ -124,12 +133,12 @@ def _layerwise(
     gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
         losses_B.sum(), [made for _, _, made in calls], create_graph=create_graph, retain_graph=True, allow_unused=True
     )
-    expected = {id(value): 0 for value in parameters_of(model).values()}
+    expected = {id(value): 0 for own in layers.values() for value in own}
     squared_B = torch.zeros_like(losses_B)
     for (module, given, _), gradient in zip(calls, gradients, strict=True):
         if gradient is None:
             continue
-        expected |= {id(value): 1 for value in module.parameters(recurse=False) if value.requires_grad}
+        expected |= {id(value): 1 for value in layers[module]}
         squared_B = squared_B + layer_squared_norms(module, given if create_graph else given.detach(), gradient)
     if any(reads.get(identity, 0) != count for identity, count in expected.items()):
         return None

@@ -90,7 +90,7 @@ def test_linear_on_any_leading_dimensions(count: int, rank: int, positions: int,
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # says that torch copies
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     data=st.data(),
     count=st.integers(0, 3),
