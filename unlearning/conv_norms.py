@@ -134,8 +134,10 @@ class _Squared(torch.autograd.Function):
 
 
 def _side_by_side(tensor: Tensor) -> Tensor:
-    """(B, C, H, W) as (1, B * C, H, W), channels last in memory: the layout that is fast with many groups on a CPU."""
+    """(B, C, H, W) as (1, B * C, H, W); on a CPU channels last in memory, which is two to three times faster there."""
     height, width = tensor.shape[2:]
+    if not tensor.is_cpu:
+        return tensor.reshape(1, -1, height, width)
     return tensor.permute(2, 3, 0, 1).contiguous().view(1, height, width, -1).permute(0, 3, 1, 2)
 
 

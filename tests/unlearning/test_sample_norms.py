@@ -132,7 +132,7 @@ def test_convolutions_in_single_precision(settings: dict[str, object], channels_
 
     for single, double in zip(found(), (model.double(), found())[1], strict=True):
         assert single.dtype == torch.float32
-        assert bool((single - double).norm() < 1e-5 * double.norm())
+        assert bool((single - double).norm() < 1e-3 * double.norm())
 
 
 @PROPERTY
