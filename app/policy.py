@@ -69,11 +69,16 @@ class Update(Part):
 
 
 class Calibrated(Part):
-    """How far the second rung may go. `learning_rate` null: the recipe's own."""
+    """How far the second rung may go. `learning_rate` null: twice the recipe's own."""
 
-    strength: float = Field(3.0, gt=0, le=100, description="Weight of forgetting against keeping, to begin with")
+    strength: float = Field(1.0, gt=0, le=100, description="Weight of forgetting against keeping")
     learning_rate: float | None = Field(None, gt=0, le=1)
-    passes: float = Field(4.0, gt=0, le=100, description="At most this often over the forget set")
+    passes: float = Field(
+        3.0,
+        gt=0,
+        le=100,
+        description="So often over the forget set, and up to twice as often again where the gap is wide",
+    )
     accuracy_budget: float = Field(
         0.02, gt=0, le=1, description="Accuracy on tuning data that the way may cost, beyond chance"
     )

@@ -256,6 +256,11 @@ class Candidate:
     kept: Kept | None = None
 
 
+def still_prepared(session: Session, digest: str) -> bool:
+    """Whether a version that is current names these bytes: two models that were trained alike prepare the same."""
+    return session.scalar(select(Version.id).where(Version.gradients_digest == digest).limit(1)) is not None
+
+
 def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
     """The one place where a version comes to be: version, pointer, obligations, tickets and event in one commit.
 

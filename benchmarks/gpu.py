@@ -17,6 +17,7 @@ import torch
 from benchmarks.problems import resnet_fashion, vgg_fashion
 from benchmarks.results import Row, finish, in_turns
 from unlearning.calibrated import CalibratedSettings, unlearn_calibrated
+from unlearning.difficulty import fit_difficulty
 from unlearning.evidence import gather, stand
 from unlearning.gradients import gradient_sum
 from unlearning.iau import IauSettings, unlearn
@@ -55,6 +56,7 @@ def measure(name: str, problem: Problem, rounds: int) -> list[Row]:
     parent = restore(problem, trained.state, "cuda")
     total, sum_seconds = timed(lambda: gradient_sum(parent, problem, problem.train, live))
     standing = stand(parent, problem, live, tuning, audit)
+    difficulty = fit_difficulty(parent, problem, live, tuning)
 
     def with_validation(update: Callable[[], State]) -> float:
         def whole() -> None:
@@ -67,7 +69,8 @@ def measure(name: str, problem: Problem, rounds: int) -> list[Row]:
         return unlearn(parent, problem, forget, total, tuning, IauSettings(eta=1e-3)).state
 
     def bounded() -> State:
-        return unlearn_calibrated(parent, problem, forget, retain, tuning, CalibratedSettings()).state
+        settings = CalibratedSettings()
+        return unlearn_calibrated(parent, problem, forget, retain, tuning, settings, difficulty=difficulty).state
 
     one, several = in_turns(lambda: with_validation(one_shot), lambda: with_validation(bounded), rounds=rounds)
     return [

@@ -23,7 +23,8 @@ from scipy.stats import ks_2samp, spearmanr
 from torch import nn
 
 from benchmarks.results import Row, finish, in_turns, ratios
-from unlearning.calibrated import CalibratedSettings, unlearn_calibrated
+from unlearning.calibrated import CalibratedResult, CalibratedSettings, unlearn_calibrated
+from unlearning.difficulty import Difficulty, fit_difficulty
 from unlearning.evidence import Standing, gather, stand
 from unlearning.gradients import GradientSum, gradient_sum, scores
 from unlearning.iau import IauSettings, unlearn
@@ -116,7 +117,9 @@ def closeness() -> list[Row]:
 def compare(case: Case, parent: nn.Module, retain: Indices) -> list[Row]:
     """The update's figures against the retrains' own, one row a figure, and its time against theirs."""
     tuning, audit = split_unseen(case.problem)
-    standing = stand(parent, case.problem, np.union1d(retain, case.forget), tuning, audit)
+    everything = np.union1d(retain, case.forget)
+    standing = stand(parent, case.problem, everything, tuning, audit)
+    difficulty = fit_difficulty(parent, case.problem, everything, tuning)
     threshold, _ = standing.attack(case.forget)
 
     def view(model: nn.Module) -> View:
@@ -133,7 +136,9 @@ def compare(case: Case, parent: nn.Module, retain: Indices) -> list[Row]:
     updated, taken = [], []
     for seed in range(SEEDS):
         begun = time.perf_counter()
-        found = unlearn_calibrated(parent, case.problem, case.forget, retain, tuning, CalibratedSettings(), seed=seed)
+        found = unlearn_calibrated(
+            parent, case.problem, case.forget, retain, tuning, CalibratedSettings(), seed, difficulty=difficulty
+        )
         taken.append(time.perf_counter() - begun)
         updated.append(view(restore(case.problem, found.state)))
     faster = statistics.median(seconds) / statistics.median(taken)
@@ -198,6 +203,7 @@ class Line:
     live: Indices
     total: GradientSum
     standing: Standing
+    difficulty: Difficulty | None
     retrain_seconds: float
 
 
@@ -210,7 +216,8 @@ def speed(samples: int, rounds: int) -> tuple[list[Row], dict[str, float]]:
     seconds = time.perf_counter() - begun
     parent = restore(problem, trained.state)
     total = gradient_sum(parent, problem, problem.train, live)
-    line = Line(problem, parent, live, total, stand(parent, problem, live, tuning, audit), seconds)
+    standing = stand(parent, problem, live, tuning, audit)
+    line = Line(problem, parent, live, total, standing, fit_difficulty(parent, problem, live, tuning), seconds)
     five = samples // 20
     rows = [
         *one_shot(line, 1, rounds, alone=10_000, validated=None),
@@ -263,14 +270,20 @@ def one_shot(line: Line, count: int, rounds: int, alone: float | None, validated
     ]
 
 
+def bounded(line: Line, forget: Indices, retain: Indices) -> CalibratedResult:
+    tuning, _ = split_unseen(line.problem)
+    settings = CalibratedSettings()
+    return unlearn_calibrated(line.parent, line.problem, forget, retain, tuning, settings, difficulty=line.difficulty)
+
+
 def calibrated(line: Line, count: int, rounds: int) -> Row:
     """The second rung with its validation, against the retrain."""
     forget = chosen(line, count)
     retain = np.setdiff1d(line.live, forget)
-    tuning, audit = split_unseen(line.problem)
+    _, audit = split_unseen(line.problem)
 
     def whole() -> None:
-        result = unlearn_calibrated(line.parent, line.problem, forget, retain, tuning, CalibratedSettings())
+        result = bounded(line, forget, retain)
         child = restore(line.problem, result.state)
         validate(gather(line.standing, line.parent, child, line.problem, forget, audit))
 
@@ -292,7 +305,7 @@ def doubled(line: Line, count: int, rounds: int) -> Row:
 
         def both() -> None:
             unlearn(line.parent, line.problem, forget, whole, tuning, IauSettings(eta=1e-3))
-            unlearn_calibrated(line.parent, line.problem, forget, retain, tuning, CalibratedSettings())
+            bounded(line, forget, retain)
 
         return timed(both)
 

@@ -1,41 +1,51 @@
-"""The second rung, `iau-calibrated`: a few dozen small steps that stop where unseen data says a retrain would be.
+"""The second rung, `iau-calibrated`: a few dozen small steps that end where unseen data says a retrain would be.
 
-Each step descends on a minibatch of D_r and ascends on one of D_f, with every forget sample's loss capped:
+Each step descends on a minibatch of D_r and draws a minibatch of D_f to its targets, sample by sample:
 
-    theta <- Adam(theta, grad [ mean loss over a D_r batch - strength * mean min(loss(z), cap(z)) over a D_f batch ])
+    theta <- Adam(theta, grad [ mean loss over a D_r batch + strength * mean H(phi(z) - target(z)) over a D_f batch ])
 
-One step of Influence Approximation Unlearning (IA+GC, Liu et al. 2025, arXiv:2507.23257) is the first of these without
-the cap; where memorisation is strong no single step closes the gap without wrecking the model. Three things bound it:
+phi is the logit-scaled confidence of `unlearning.membership` and H a Huber loss. One step of Influence Approximation
+Unlearning (IA+GC, Liu et al. 2025, arXiv:2507.23257) descends on D_r and ascends on D_f too, without a bound; where
+memorisation is strong no single step closes the gap without wrecking the model, and the gradient of the loss of a sample
+that is known by heart is close to nothing. That of phi is not. Three things bound the way:
 
-- the cap. cap(z) is the lower of a ceiling, at first the mean loss of unseen data, and the loss at z's own place among
-  unseen data: of the unseen sample of its class that stands as high among unseen samples as z stands among the samples
-  that were learnt. A sample that would be answered well anyway is left alone; none is driven to a confident wrong answer.
-- the target. Where D_f as a whole should come to lie is read in the same way off unseen data, on the weights of the
-  moment; the way there ends when it is reached, and an overshoot is taken back along the last stretch. That also works
-  for a single sample or subject, which no comparison of averages does. It knows z by how well it was learnt and nothing
-  else: a mislabelled sample that was learnt like any other is taken for one, and is not forgotten as a retrain would.
-- the count. At most `passes` over D_f: the cost grows with |D_f|, whatever the size of D.
+- the targets. target(z) is what the model shows of an unseen sample that is as hard as z and stands as high among unseen
+  samples as z stands among the samples that were learnt; see `unlearning.targets`. It is
+  two-sided: a sample that would be answered well anyway is left alone, none is driven to a confident wrong answer, and
+  a mislabelled one is not taken for one that was merely learnt.
+- the end. The same is read off unseen data again, on the weights of the moment, for D_f as a whole; the way ends when
+  it is reached, and an overshoot is taken back along the last stretch. That also works for a single sample or subject.
+- the count. Some passes over D_f: the cost grows with |D_f|, whatever the size of D.
 
 Unseen data here is tuning data. The audit's half is not within reach.
 """
 
 import copy
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, cos, pi, sqrt
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from unlearning.gradients import NonFinite, Scores, euclidean_norm, evaluating, losses_of, parameters_of, scores
-from unlearning.membership import MINIMUM_CLASS
+from unlearning.difficulty import Difficulty, fit_difficulty
+from unlearning.gradients import NonFinite, euclidean_norm, evaluating, losses_of, parameters_of, scores
+from unlearning.membership import confidence
 from unlearning.problem import Indices, Problem, ordered, strata
 from unlearning.splits import TuningData
+from unlearning.targets import Unseen, stand
 from unlearning.training import Progress, State, nothing, state_of
+from unlearning.transport import Pool
 
 Floats = NDArray[np.float64]
 OTHERWISE = 1e-3  # Adam's usual learning rate
+LONGER = 2.0  # how many times the usual count of steps a way gets in addition, for a gap of 1
+HUBER = 4.0  # nats from which on a sample draws no harder
+UPWARD = 0.5  # weight of drawing a sample of D_f up to its target; 1 for drawing it down
+CERTAIN = 6.0  # nats beyond which it hardly matters where exactly a sample lies
+BEYOND = 0.25  # weight of a sample that is to come from there, and to stay
 
 
 @dataclass(frozen=True)
@@ -43,28 +53,26 @@ class CalibratedSettings:
     """Bounds of the way. Found on LeNet-5 with 10,000 images of Fashion-MNIST; `benchmarks/unlearn.py` says how far they
     carry.
 
-    `learning_rate` is Adam's for a forget set of a batch or more; None takes the recipe's where that is Adam's, else 1e-3.
-    A smaller set takes smaller steps, in proportion to the root of its size, and the first `warm_up` steps are shorter.
-    At each look that finds the way behind a straight line to the target, `strength` grows by `firmer` and the ceiling of
-    the caps by `higher`. `accuracy_budget` is the share of right answers on unseen data that the way may cost, beyond
-    chance. `sample` bounds what a look reads.
+    `learning_rate` is Adam's for a forget set of a batch or more; None takes twice the recipe's where that is Adam's, else
+    twice 1e-3. A smaller set takes smaller steps, in proportion to the root of its size; the first `warm_up` steps are
+    shorter, and they grow shorter again to the end, as a cosine. `passes` and `minimum_steps` are for a gap near zero: a
+    gap of 1/2 gets twice the steps. `accuracy_budget` is the share of right answers on unseen data that the way may cost,
+    beyond chance. `sample` bounds what a look reads.
     """
 
-    strength: float = 3.0
-    firmer: float = 1.3
-    higher: float = 1.2
+    strength: float = 1.0
     learning_rate: float | None = None
     warm_up: int = 6
-    passes: float = 4.0
+    passes: float = 3.0
     forget_batch: int = 96
     retain_batch: int = 128
-    minimum_steps: int = 24
-    checks: int = 4
+    minimum_steps: int = 20
+    checks: int = 3
     sample: int = 500
     accuracy_budget: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("strength", "firmer", "higher", "learning_rate", "passes"):
+        for name in ("strength", "learning_rate", "passes"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value}: use a positive number")
@@ -75,7 +83,8 @@ class CalibratedSettings:
             raise ValueError(f"accuracy_budget is {self.accuracy_budget}: use a share between 0 and 1")
 
     def steps(self, forget: int) -> int:
-        """The most steps that a forget set of this size gets."""
+        """The most steps that a forget set of this size gets where the gap is close to zero, and a third of those it gets
+        where the gap is 1."""
         return max(self.minimum_steps, ceil(self.passes * forget / self.forget_batch))
 
 
@@ -93,12 +102,14 @@ class Look:
 
 @dataclass(frozen=True)
 class CalibratedResult:
-    """The updated weights and buffers, on the CPU, where the way ended and why."""
+    """The updated weights and buffers, on the CPU, where the way ended and why. `layer` is whose input told how hard a
+    sample is; None where nothing could."""
 
     state: State
     settings: CalibratedSettings
     steps: int
     stopped: str
+    layer: str | None
     trace: list[Look]
     update_norm: float
     parent_norm: float
@@ -115,6 +126,7 @@ def unlearn_calibrated(
     settings: CalibratedSettings,
     seed: int = 0,
     progress: Progress = nothing,
+    difficulty: Difficulty | None = None,
 ) -> CalibratedResult:
     """Walk from `parent`, which is left as it is, to weights on which D_f looks as unseen data does.
 
@@ -125,10 +137,12 @@ def unlearn_calibrated(
         problem: gives the training samples and their losses.
         forget: positions in `problem.train` of D_f.
         retain: positions of D_r, disjoint from D_f; a few thousand of them are read, whatever their number.
-        tuning: the unseen data that target, cap and stop come from.
+        tuning: the unseen data that targets and end come from.
         settings: the bounds.
         seed: of the order of samples.
         progress: told the fraction done; it may raise to abort.
+        difficulty: what `fit_difficulty` gave for the parent. Fitted here when it is not given: passes over up to 20,000
+            samples of both sets.
 
     Raises:
         NonFinite: a loss or gradient is infinite or NaN.
@@ -141,7 +155,9 @@ def unlearn_calibrated(
         raise ValueError("the forget set is the whole training set: retire the model, an update cannot empty it")
     if np.isin(forget_N, retain_N).any():
         raise ValueError("a sample is both in the forget set and in the retain set")
-    walk = _Walk(parent, problem, forget_N, retain_N, tuning, settings, seed)
+    if difficulty is None:
+        difficulty = fit_difficulty(parent, problem, np.union1d(forget_N, retain_N), tuning)
+    walk = _Walk(parent, problem, forget_N, retain_N, tuning, settings, seed, difficulty)
     with evaluating(walk.model), torch.enable_grad():
         stopped = walk.go(progress)
     begun = {name: value.detach() for name, value in parameters_of(parent).items()}
@@ -151,6 +167,7 @@ def unlearn_calibrated(
         settings=settings,
         steps=walk.trace[-1].step,
         stopped=stopped,
+        layer=None if difficulty is None else difficulty.layer,
         trace=walk.trace,
         update_norm=euclidean_norm(moved),
         parent_norm=euclidean_norm(begun),
@@ -171,82 +188,87 @@ class _Walk:
         tuning: TuningData,
         settings: CalibratedSettings,
         seed: int,
+        difficulty: Difficulty | None,
     ) -> None:
-        self.problem, self.tuning, self.settings = problem, tuning, settings
+        self.problem, self.settings = problem, settings
         self.forget_N, self.retain_N = forget_N, retain_N
         self.random = np.random.default_rng(seed)
         self.model = copy.deepcopy(parent)
         self.device = next(parent.parameters()).device
-        self.unseen_M = np.unique(np.linspace(0, len(tuning.holdout) - 1, settings.sample).astype(np.int64))
-        learnt = scores(parent, problem, problem.train, self._drawn(retain_N, settings.sample))
-        unseen = scores(parent, problem, tuning.holdout, self.unseen_M)
-        before = scores(parent, problem, problem.train, forget_N)
-        self.places_N = places(before, learnt)
-        classes, counts = np.unique(before.strata_N, return_counts=True)
-        self.mix = dict(zip(classes.tolist(), (counts / len(before)).tolist(), strict=True))
-        targets_N = losses_at(self.places_N, before.strata_N, unseen)
-        self.targets_N = torch.from_numpy(targets_N).float().to(self.device)
-        self.ceiling = float(unseen.losses_N.mean())
-        self.strength = settings.strength
-        rate = problem.recipe.learning_rate if problem.recipe.optimizer == "adam" else OTHERWISE
-        self.rate = (settings.learning_rate or rate) * min(1.0, sqrt(len(forget_N) / settings.forget_batch))
+        self.unseen = Unseen(problem, tuning, settings.sample)
+        self.forgotten = stand(parent, problem, forget_N, retain_N, self.unseen, difficulty, self.random)
+        pool, self.right_before_M = self.unseen.seen(parent)
+        targets_N = pool.at(self.forgotten.margins_N, self.forgotten.places_N)
+        self.targets_N = torch.from_numpy(targets_N).to(self.device)
+        classes, counts = np.unique(self.forgotten.strata_N, return_counts=True)
+        self.mix = dict(zip(classes.tolist(), (counts / len(forget_N)).tolist(), strict=True))
+        usual = problem.recipe.learning_rate if problem.recipe.optimizer == "adam" else OTHERWISE
+        self.rate = (settings.learning_rate or 2 * usual) * min(1.0, sqrt(len(forget_N) / settings.forget_batch))
         self.optimizer = torch.optim.Adam(parameters_of(self.model).values(), lr=self.rate)
+        self.exact = takes_float64(problem, parent, forget_N[:1])
         self.watched_W = np.sort(self._drawn(np.arange(len(forget_N)), settings.sample))
-        self.right_before_M = unseen.correct_N
         self.queue: Indices = np.empty(0, dtype=np.int64)
-        self.trace = [self._look(0, before.rows(self.watched_W), unseen)]
+        self.trace = [self._look(0, self.forgotten.losses_N[self.watched_W], pool, self.right_before_M)]
+        self.steps = ceil(settings.steps(len(forget_N)) * (1 + LONGER * max(0.0, self.trace[0].gap)))
 
     def go(self, progress: Progress) -> str:
         """Take steps until the target is reached or passed, or their count is spent; says which, and what was taken back."""
-        settings = self.settings
-        steps = settings.steps(len(self.forget_N))
-        every = max(1, ceil(steps / settings.checks))
+        every = max(1, ceil(self.steps / self.settings.checks))
         state = sound = state_of(self.model)
-        for step in range(1, steps + 1):
+        for step in range(1, self.steps + 1):
             self._step(step)
-            if step % every and step < steps:
+            if step % every and step < self.steps:
                 continue
-            progress(step / steps, f"step {step} of at most {steps}")
-            earlier, found = self.trace[-1], self._look(step, *self._seen())
+            progress(step / self.steps, f"step {step} of at most {self.steps}")
+            earlier, found = self.trace[-1], self._look(step, self._watched(), *self.unseen.seen(self.model))
             self.trace.append(found)
             if found.gap <= 0:
                 self._take_back(state, earlier.gap, found.gap)
                 break
-            if found.gap > self.trace[0].gap * (1 - step / steps):
-                self.strength *= settings.firmer
-                self.ceiling *= settings.higher
             state = state_of(self.model)
             sound = sound if found.spent else state
         if self.trace[-1].spent:
-            self.model.load_state_dict(sound)
-            return "the accuracy budget was spent: back to the last look before that"
+            share = self._give_back(sound)
+            return f"the accuracy budget was spent: {share:.0%} of the way from the last look before that is kept"
         return "the target was reached" if self.trace[-1].gap <= 0 else "the count of steps was spent"
 
-    def _seen(self) -> tuple[Scores, Scores]:
-        """What the model shows now: on the watched part of D_f, and on unseen data."""
-        forget = scores(self.model, self.problem, self.problem.train, self.forget_N[self.watched_W])
-        return forget, scores(self.model, self.problem, self.tuning.holdout, self.unseen_M)
+    def _watched(self) -> Floats:
+        """Losses of the watched part of D_f, on the weights of the moment."""
+        return scores(self.model, self.problem, self.problem.train, self.forget_N[self.watched_W]).losses_N
 
     def _step(self, step: int) -> None:
         """One step on a minibatch of each set, in one forward pass."""
-        settings = self.settings
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1.0, step / settings.warm_up)
+            shorter = (1 + cos(pi * step / (self.steps + 1))) / 2
+            group["lr"] = self.rate * min(1.0, step / self.settings.warm_up) * shorter
         rows_B = self._next_rows()
-        retain_B = self._drawn(self.retain_N, settings.retain_batch)
+        retain_B = self._drawn(self.retain_N, self.settings.retain_batch)
         inputs, targets = self.problem.train.batch(np.concatenate([retain_B, self.forget_N[rows_B]]))
-        targets = targets.to(self.device)
-        losses_B = losses_of(self.problem, self.model(inputs.to(self.device)), targets)
-        kept_B, forgotten_B = losses_B[: len(retain_B)], losses_B[len(retain_B) :]
+        outputs, targets = self.model(inputs.to(self.device)), targets.to(self.device)
+        kept_B = losses_of(self.problem, outputs[: len(retain_B)], targets[: len(retain_B)])
+        drawn_B = self._drawing(outputs[len(retain_B) :], targets[len(retain_B) :], torch.from_numpy(rows_B))
         weights_B = self._weights(strata(targets)[: len(retain_B)])
-        caps_B = self.targets_N[torch.from_numpy(rows_B).to(self.device)].clamp(max=self.ceiling)
-        capped = torch.minimum(forgotten_B, caps_B).mean()
-        loss: Tensor = (weights_B * kept_B).mean() - self.strength * capped
+        loss: Tensor = (weights_B * kept_B).mean() + self.settings.strength * drawn_B.mean()
         if not bool(loss.isfinite()):
             raise NonFinite("a loss is infinite or NaN: take a smaller learning rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature
         self.optimizer.step()
+
+    def _drawing(self, outputs: Tensor, targets: Tensor, rows_B: Tensor) -> Tensor:
+        """drawn_B: the Huber loss of each sample's confidence to its target, at most about one a nat.
+
+        In float64 where the problem's loss can be taken in it: in float32 the loss of a sample known by heart is zero, and
+        its confidence has no gradient.
+        """
+        if self.exact:
+            outputs, targets = outputs.double(), targets.double() if targets.is_floating_point() else targets
+        losses_B = losses_of(self.problem, outputs, targets).double().clamp(1e-12, 50.0)
+        phi_B, target_B = -losses_B.expm1().log(), self.targets_N[rows_B.to(self.device)]
+        found_B = functional.huber_loss(phi_B, target_B, reduction="none", delta=HUBER) / HUBER
+        both_certain_B = torch.minimum(phi_B.detach(), target_B) >= CERTAIN
+        weights_B = torch.where(phi_B.detach() < target_B, UPWARD, 1.0) * torch.where(both_certain_B, BEYOND, 1.0)
+        return weights_B * found_B
 
     def _weights(self, strata_B: Indices) -> Tensor:
         """weights_B, mean one: half even, half by the classes of D_f. Without that the cheapest way to forget samples of
@@ -272,59 +294,59 @@ class _Walk:
         drawn: Indices = np.unique(self.random.integers(0, len(indices_N), size))
         return indices_N[drawn]
 
-    def _look(self, step: int, forget: Scores, unseen: Scores) -> Look:
+    def _look(self, step: int, losses_W: Floats, pool: Pool, correct_M: NDArray[np.bool_]) -> Look:
         """How far D_f is from its target: by how surprised the model is at it, and by where it stands among unseen data.
 
         The first sees the tail that attacks live on, the second that D_f does not gather at one middling loss.
         """
-        wanted_W = losses_at(self.places_N[self.watched_W], forget.strata_N, unseen)
-        surprised = float(surprise(wanted_W).mean() - surprise(forget.losses_N).mean())
-        placed = float(self.places_N[self.watched_W].mean() - places(forget, unseen).mean())
+        margins_W, places_W = self.forgotten.margins_N[self.watched_W], self.forgotten.places_N[self.watched_W]
+        phi_W = confidence(losses_W)
+        surprised = float(assurance(phi_W).mean() - assurance(pool.at(margins_W, places_W)).mean())
+        placed = float(pool.places(margins_W, phi_W).mean() - places_W.mean())
         gap = (surprised + placed) / 2
-        lost_M = self.right_before_M.astype(float) - unseen.correct_N
-        beyond_chance = float(lost_M.mean()) - 2 * sqrt(float(lost_M.var()) / len(lost_M))
-        return Look(step, gap, float(unseen.correct_N.mean()), beyond_chance > self.settings.accuracy_budget)
+        return Look(step, gap, float(correct_M.mean()), self._spends(correct_M))
+
+    def _spends(self, correct_M: NDArray[np.bool_]) -> bool:
+        """Whether more right answers were lost than the budget, by twice the standard error."""
+        lost_M = self.right_before_M.astype(float) - correct_M
+        return float(lost_M.mean()) - 2 * sqrt(float(lost_M.var()) / len(lost_M)) > self.settings.accuracy_budget
 
     def _take_back(self, kept: State, before: float, after: float) -> None:
-        """Of the last stretch keep the part, linear in the weights, at which the gap would have been zero."""
+        """Of the last stretch keep the part at which the gap would have been zero, were it linear in the weights."""
         share = before / (before - after) if before > 0 else 1.0
+        self._keep(share, kept, state_of(self.model))
+
+    def _give_back(self, sound: State) -> float:
+        """Of the way from `sound` keep the largest of some parts that is within the budget; says which."""
+        end = state_of(self.model)
+        for share in (0.75, 0.5, 0.25):
+            self._keep(share, sound, end)
+            if not self._spends(self.unseen.seen(self.model)[1]):
+                return share
+        self._keep(0.0, sound, end)
+        return 0.0
+
+    def _keep(self, share: float, begin: State, end: State) -> None:
+        """Put the weights at a share of the straight line between two states."""
         with torch.no_grad():
             for name, value in parameters_of(self.model).items():
-                value.copy_(kept[name].to(self.device).lerp(value, share))
+                value.copy_(begin[name].lerp(end[name], share))
 
 
-def surprise(losses_N: Floats) -> Floats:
-    """1 - exp(-loss), in [0, 1]: for cross entropy the probability given to other answers than the target."""
-    return -np.expm1(-np.maximum(losses_N, 0.0))
+def takes_float64(problem: Problem, model: nn.Module, few: Indices) -> bool:
+    """Whether the problem's losses can be taken of outputs in float64; one that brings float32 tensors of its own cannot."""
+    inputs, targets = problem.train.batch(few)
+    device = next(model.parameters()).device
+    with evaluating(model), torch.no_grad():
+        outputs, targets = model(inputs.to(device)).double(), targets.to(device)
+        try:
+            losses_of(problem, outputs, targets.double() if targets.is_floating_point() else targets)
+        except RuntimeError:
+            return False
+    return True
 
 
-def places(scored: Scores, among: Scores) -> Floats:
-    """places_N in (0, 1): where each sample's loss stands among those of its class in `among`, ties in the middle.
-
-    Classes with fewer than `MINIMUM_CLASS` samples there are held against all of them.
-    """
-    found_N = np.empty(len(scored))
-    for rows, losses in _by_class(scored.strata_N, among):
-        points = scored.losses_N[rows]
-        below, at_most = np.searchsorted(losses, points, "left"), np.searchsorted(losses, points, "right")
-        found_N[rows] = (below + at_most + 1) / (2 * len(losses) + 2)
-    return found_N
-
-
-def losses_at(places_N: Floats, strata_N: Indices, unseen: Scores) -> Floats:
-    """losses_N: the loss of unseen data of the same class at each place; the inverse of `places`."""
-    found_N = np.empty(len(places_N))
-    for rows, losses in _by_class(strata_N, unseen):
-        found_N[rows] = np.quantile(losses, places_N[rows])
-    return found_N
-
-
-def _by_class(strata_N: Indices, among: Scores) -> list[tuple[Indices, Floats]]:
-    """Rows of each class, with the sorted losses that they are held against."""
-    found = []
-    for stratum in np.unique(strata_N):
-        losses = among.losses_N[among.strata_N == stratum]
-        found.append(
-            (np.flatnonzero(strata_N == stratum), np.sort(losses if len(losses) >= MINIMUM_CLASS else among.losses_N))
-        )
-    return found
+def assurance(confidence_N: Floats) -> Floats:
+    """exp(-loss), in (0, 1), from a confidence in nats: for cross entropy the probability given to the target."""
+    assured_N: Floats = 1 / (1 + np.exp(-confidence_N))
+    return assured_N

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from app import store
 from app.errors import Gone
+from unlearning.difficulty import Difficulty
 from unlearning.evidence import Standing
 from unlearning.gradients import GradientSum, Scores
 from unlearning.problem import Indices
@@ -21,6 +22,7 @@ from unlearning.records import Records
 
 COUNT = "count"
 EXCLUDED = "excluded"
+DIFFICULTY = "difficulty."
 GRADIENT = "gradient."
 STANDING = "standing."
 
@@ -42,7 +44,8 @@ def load_weights(digest: str) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an update of a version needs and no forget set changes: G(S) at its weights, and how it stands before.
+    """What an update of a version needs and no forget set changes: G(S) at its weights, how it stands before, and how hard
+    its samples are.
 
     S is the training set without `excluded`, the tombstones of the moment it was computed.
     """
@@ -50,6 +53,7 @@ class Prepared:
     total: GradientSum
     excluded: Indices
     standing: Standing
+    difficulty: Difficulty | None = None
 
 
 def save_prepared(prepared: Prepared) -> str:
@@ -62,6 +66,8 @@ def save_prepared(prepared: Prepared) -> str:
         parts = vars(value) if isinstance(value, Scores) else {"": value}
         for part, array in parts.items():
             tensors[f"{STANDING}{field.name}.{part}"] = torch.from_numpy(np.ascontiguousarray(array))
+    if prepared.difficulty is not None:
+        tensors |= difficulty_tensors(prepared.difficulty)
     return store.put(bytes(save(tensors)))
 
 
@@ -80,7 +86,37 @@ def load_prepared(digest: str, device: torch.device) -> Prepared:
         raise Gone(
             f"Artifact sha256:{digest} was made by an earlier release, without all that is needed now."
         ) from None
-    return Prepared(GradientSum(vector, int(tensors[COUNT])), tensors[EXCLUDED].numpy(), standing)
+    total = GradientSum(vector, int(tensors[COUNT]))
+    return Prepared(total, tensors[EXCLUDED].numpy(), standing, difficulty_from(tensors))
+
+
+def difficulty_tensors(difficulty: Difficulty) -> dict[str, Tensor]:
+    """Its fields as tensors, the layer's name as bytes."""
+    tensors: dict[str, Tensor] = {}
+    for field in fields(Difficulty):
+        value = getattr(difficulty, field.name)
+        if isinstance(value, str):
+            value = np.frombuffer(value.encode(), dtype=np.uint8)
+        array = value.cpu().numpy() if isinstance(value, Tensor) else value
+        tensors[DIFFICULTY + field.name] = torch.from_numpy(np.array(array))
+    return tensors
+
+
+def difficulty_from(tensors: dict[str, Tensor]) -> Difficulty | None:
+    """None where nothing could be classified."""
+    found = {k.removeprefix(DIFFICULTY): v for k, v in tensors.items() if k.startswith(DIFFICULTY)}
+    if not found:
+        return None
+    return Difficulty(
+        layer=bytes(found["layer"].numpy()).decode(),
+        classes_C=found["classes_C"].numpy(),
+        fitted_N=found["fitted_N"].numpy(),
+        gram=found["gram"],
+        cross=found["cross"],
+        learnt_N=found["learnt_N"].numpy(),
+        learnt_margins_N=found["learnt_margins_N"].numpy(),
+        learnt_losses_N=found["learnt_losses_N"].numpy(),
+    )
 
 
 def standing_part(tensors: dict[str, Tensor], name: str, *, scored: bool) -> Any:

@@ -74,6 +74,7 @@ def job_for(context: Context, task: Task, method: Method) -> Job:
         seed=context.problem.recipe.seed,
         total=total_of(context, task, len(retain)) if Need.GRADIENT_SUM in method.needs else None,
         records=None if records is None else fitting(records, len(task.forget) + len(retain)),
+        difficulty=task.prepared.difficulty,
         progress=context.pulse.step,
     )
 

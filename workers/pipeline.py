@@ -97,7 +97,10 @@ def settle(context: Context, version: Version) -> None:
     parent = context.lease.parent
     try:
         if parent is not None and parent.gradients_digest is not None:
-            store.delete(parent.gradients_digest)
+            with transaction() as session:
+                shared = runs.still_prepared(session, parent.gradients_digest)
+            if not shared:
+                store.delete(parent.gradients_digest)
         if parent is not None and parent.kept is not None:
             store.delete(parent.kept.digest)
         prepare_next(context, version)

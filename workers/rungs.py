@@ -18,6 +18,7 @@ from app.db import transaction
 from app.errors import Corrupt, Gone
 from app.tables import Version
 from unlearning.calibrated import CalibratedSettings, unlearn_calibrated
+from unlearning.difficulty import fit_difficulty
 from unlearning.evidence import stand
 from unlearning.gradients import gradient_sum
 from unlearning.iau import IauSettings, unlearn
@@ -100,11 +101,13 @@ def by_calibrated(context: Context, task: Task) -> Updated:
         chosen,
         seed=context.problem.recipe.seed,
         progress=context.pulse.step,
+        difficulty=task.prepared.difficulty,
     )
     method = {
         "settings": asdict(result.settings),
         "steps": result.steps,
         "stopped": result.stopped,
+        "layer": result.layer,
         "looks": [asdict(look) for look in result.trace],
         "update_norm": result.update_norm,
         "parent_norm": result.parent_norm,
@@ -154,12 +157,13 @@ def kept(context: Context) -> artifacts.Prepared | None:
 
 
 def prepare(context: Context, model: torch.nn.Module, tombstoned: Indices) -> artifacts.Prepared:
-    """One pass over the training set, and one over a part of it and all unseen data."""
+    """One pass over the training set, one over a bounded part of it, and one over all unseen data."""
     context.pulse.step(0.0, "gradients of the training set")
     problem = context.problem
     live = np.setdiff1d(np.arange(len(problem.train)), tombstoned)
     total = gradient_sum(model, problem, problem.train, live)
-    return artifacts.Prepared(total, tombstoned, stand(model, problem, live, context.tuning, context.audit))
+    standing = stand(model, problem, live, context.tuning, context.audit)
+    return artifacts.Prepared(total, tombstoned, standing, fit_difficulty(model, problem, live, context.tuning))
 
 
 def prepare_next(context: Context, version: Version) -> None:

@@ -17,6 +17,7 @@ from benchmarks.paper.attack import called_members, features, fit, shadow
 from benchmarks.paper.cells import Cells
 from benchmarks.paper.variant import Variant
 from benchmarks.problems import watched
+from unlearning.difficulty import fit_difficulty
 from unlearning.gradients import GradientSum, gradient_sum, scores
 from unlearning.membership import confidence, exposure, fit_threshold
 from unlearning.methods.protocol import Job
@@ -87,7 +88,15 @@ class Case:
         )
         tuning = watched(self.problem)
         return Job(
-            self.seeded, self.parent, self.forget, self.retain, tuning, self.seed, total=self.total, records=records
+            self.seeded,
+            self.parent,
+            self.forget,
+            self.retain,
+            tuning,
+            self.seed,
+            total=self.total,
+            records=records,
+            difficulty=fit_difficulty(self.parent, self.problem, np.arange(len(self.problem.train)), tuning),
         )
 
     @cached_property

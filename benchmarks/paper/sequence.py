@@ -11,6 +11,7 @@ from benchmarks.paper.case import Case
 from benchmarks.paper.figures import Shown, against, retrain_against_retrain, spread
 from benchmarks.paper.table import run_trial
 from benchmarks.paper.tuning import Trial
+from unlearning.difficulty import fit_difficulty
 from unlearning.gradients import gradient_sum
 from unlearning.membership import confidence
 from unlearning.methods.nothing import Nothing
@@ -26,8 +27,8 @@ def run(cases: Sequence[Case], parts: int) -> dict[str, Any]:
     """Figures after each deletion, on everything forgotten so far, against retrains without all of D_f.
 
     Such a retrain has seen no sample that was forgotten so far, and lacks the few that are still to come; the lines
-    meet their true reference at the last deletion. `seconds` are those of one update; G(D) of each version is computed
-    off the critical path and not counted.
+    meet their true reference at the last deletion. `seconds` are those of one update; What is prepared with each
+    version is computed off the critical path and not counted.
 
     Raises:
         ValueError: fewer than one part, or more than there are samples to forget.
@@ -91,7 +92,9 @@ def _step(case: Case, name: str, parent_state: State, before: Indices, now: Indi
     live = np.setdiff1d(np.arange(len(case.problem.train)), before)
     total = gradient_sum(parent, case.problem, case.problem.train, live)
     forget, retain = np.setdiff1d(now, before), np.setdiff1d(live, now)
-    job = replace(case.job, parent=parent, forget=forget, retain=retain, total=total, records=None, seed=seed)
+    difficulty = fit_difficulty(parent, case.problem, live, case.job.tuning)
+    made = {"total": total, "difficulty": difficulty, "records": None}
+    job = replace(case.job, parent=parent, forget=forget, retain=retain, seed=seed, **made)
     begun = time.perf_counter()
     outcome = make(name).unlearn(job)
     seconds = time.perf_counter() - begun

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from app import audit, batches, runs, store, tickets
 from app.config import settings
 from app.db import transaction
+from app.errors import Gone
 from app.policy import Judgement, PolicyBody
 from app.tables import (
     AuditEvent,
@@ -120,7 +121,9 @@ def test_the_second_rung_answers_where_the_first_does_not(database: object, monk
     assert "prepare" not in second.seconds
     assert {"settings", "steps", "stopped", "looks", "forget_sha256"} <= set(second.method)
     context = context_for(line, parent)
-    again = rungs.by_calibrated(context, rungs.task_for(context, np.arange(40)))
+    nobody = np.empty(0, dtype=np.int64)
+    task = rungs.Task(np.arange(40), nobody, rungs.prepare(context, context.parent, nobody), 0.0)
+    again = rungs.by_calibrated(context, task)
     assert artifacts.digest_of(artifacts.weights_bytes(again.state)) == child.weights_digest
 
 
@@ -323,6 +326,35 @@ def test_a_sum_computed_without_a_pending_sample_gives_the_same_update(lenient: 
     assert apart.count == whole.count
     for name, value in whole.vector.items():
         assert torch.allclose(apart.vector[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_what_was_prepared_comes_back_as_it_was(lenient: Line) -> None:
+    (version,) = lenient.versions()
+    context, nobody = context_for(lenient, version), np.array([], dtype=np.int64)
+    made = rungs.prepare(context, context.parent, nobody).difficulty
+    assert version.gradients_digest is not None
+    kept = artifacts.load_prepared(version.gradients_digest, context.device).difficulty
+    assert made is not None
+    assert kept is not None
+    assert kept.layer == made.layer
+    for name in ("gram", "cross"):
+        assert torch.equal(getattr(kept, name), getattr(made, name))
+    for name in ("classes_C", "fitted_N", "learnt_N", "learnt_margins_N", "learnt_losses_N"):
+        assert np.array_equal(getattr(kept, name), getattr(made, name))
+
+
+def test_models_that_were_trained_alike_share_what_was_prepared_until_the_last(lenient: Line) -> None:
+    twin = register("twin", LENIENT)
+    twin.work()
+    digest = lenient.versions()[0].gradients_digest
+    assert digest is not None
+    assert twin.versions()[0].gradients_digest == digest
+    lenient.submit(range(40))  # one manifest: both models forget
+    lenient.work()
+    assert store.get(digest)
+    twin.work()
+    with pytest.raises(Gone):
+        store.get(digest)
 
 
 def test_damaged_weights_stop_the_batch_with_a_sentence(lenient: Line) -> None:

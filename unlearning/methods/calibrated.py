@@ -10,7 +10,7 @@ from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
 
 @dataclass(frozen=True)
 class IauCalibrated(CalibratedSettings):
-    """Descend on D_r, ascend on D_f with capped losses, stop where unseen data says; see `unlearning.calibrated`.
+    """Descend on D_r, draw D_f to what unseen data of its difficulty shows, and stop there; see `unlearning.calibrated`.
 
     Ours, after IA+GC of Liu et al. 2025 (arXiv:2507.23257). Eval mode; BatchNorm's running statistics stay.
     """
@@ -32,13 +32,22 @@ class IauCalibrated(CalibratedSettings):
     def unlearn(self, job: Job) -> Outcome:
         forget_N, retain_N = sets_of(job)
         result = unlearn_calibrated(
-            job.parent, job.problem, forget_N, retain_N, job.tuning, self, seed=job.seed, progress=job.progress
+            job.parent,
+            job.problem,
+            forget_N,
+            retain_N,
+            job.tuning,
+            self,
+            seed=job.seed,
+            progress=job.progress,
+            difficulty=job.difficulty,
         )
         return Outcome(
             result.state,
             {
                 "steps": result.steps,
                 "stopped": result.stopped,
+                "layer": result.layer,
                 "looks": [asdict(look) for look in result.trace],
                 "update_norm": result.update_norm,
             },

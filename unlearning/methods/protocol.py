@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import nn
 
+from unlearning.difficulty import Difficulty
 from unlearning.gradients import GradientSum
 from unlearning.problem import Indices, Problem
 from unlearning.records import Records
@@ -91,7 +92,8 @@ class Job:
     """One thing to forget.
 
     `forget` and `retain` are disjoint positions in `problem.train`; together they are what `parent` was trained on.
-    `tuning` is unseen data to choose by. The audit's half of the unseen data is not here on purpose.
+    `tuning` is unseen data to choose by. The audit's half of the unseen data is not here on purpose. `total`, `records`
+    and `difficulty` were made before: G(D) and `fit_difficulty` of the parent, and what its training recorded.
     """
 
     problem: Problem
@@ -102,6 +104,7 @@ class Job:
     seed: int = 0
     total: GradientSum | None = None
     records: Records | None = None
+    difficulty: Difficulty | None = None
     progress: Progress = nothing
 
     @property
