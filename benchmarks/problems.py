@@ -110,8 +110,8 @@ def resnet_fashion(
 ) -> NetProblem:
     """ResNet-18 on Fashion-MNIST, padded to 32x32. Full size: width 64, train_size 48,000, holdout_size 12,000, test_size 10,000.
 
-    Norm by group is the default because every restriction can be trained with it; `per-sample` and norm by batch do not
-    go together.
+    Norm by group is the default: with it the per-sample restriction is that of the loss that is trained, with norm by batch
+    it is that of the running statistics.
     """
     recipe = Recipe("adam", 1e-3, epochs, 64, alpha, restriction, seed)
     network = partial(ResNet18, in_channels=1, width=width, norm=norm)

@@ -41,7 +41,8 @@ from unlearning.transport import Pool
 
 Floats = NDArray[np.float64]
 OTHERWISE = 1e-3  # Adam's usual learning rate
-LONGER = 2.0  # how many times the usual count of steps a way gets in addition, for a gap of 1
+PAYS = 0.25  # of the gap that a stretch must close for another to follow
+LONGER = 2.0  # how many times its usual length a stretch gets in addition, for a gap of 1
 HUBER = 4.0  # nats from which on a sample draws no harder
 UPWARD = 0.5  # weight of drawing a sample of D_f up to its target; 1 for drawing it down
 CERTAIN = 6.0  # nats beyond which it hardly matters where exactly a sample lies
@@ -55,9 +56,10 @@ class CalibratedSettings:
 
     `learning_rate` is Adam's for a forget set of a batch or more; None takes twice the recipe's where that is Adam's, else
     twice 1e-3. A smaller set takes smaller steps, in proportion to the root of its size; the first `warm_up` steps are
-    shorter, and they grow shorter again to the end, as a cosine. `passes` and `minimum_steps` are for a gap near zero: a
-    gap of 1/2 gets twice the steps. `accuracy_budget` is the share of right answers on unseen data that the way may cost,
-    beyond chance. `sample` bounds what a look reads.
+    shorter. The way goes by stretches, with a look after each: three as a rule, whose steps together are `passes` over D_f
+    or `minimum_steps`, twice that where the gap is 1/2; more of them, up to `stretches`, while they pay; in the last the
+    steps grow ever shorter, as a cosine. `accuracy_budget` is the share of right answers on unseen data that the way may
+    cost, beyond chance. `sample` bounds what a look reads.
     """
 
     strength: float = 1.0
@@ -67,7 +69,7 @@ class CalibratedSettings:
     forget_batch: int = 96
     retain_batch: int = 128
     minimum_steps: int = 20
-    checks: int = 3
+    stretches: int = 10
     sample: int = 500
     accuracy_budget: float = 0.02
 
@@ -76,16 +78,16 @@ class CalibratedSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value}: use a positive number")
-        for name in ("warm_up", "forget_batch", "retain_batch", "minimum_steps", "checks", "sample"):
+        for name in ("warm_up", "forget_batch", "retain_batch", "minimum_steps", "stretches", "sample"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: use at least 1")
         if not 0 < self.accuracy_budget <= 1:
             raise ValueError(f"accuracy_budget is {self.accuracy_budget}: use a share between 0 and 1")
 
-    def steps(self, forget: int) -> int:
-        """The most steps that a forget set of this size gets where the gap is close to zero, and a third of those it gets
-        where the gap is 1."""
-        return max(self.minimum_steps, ceil(self.passes * forget / self.forget_batch))
+    def stretch(self, forget: int, gap: float) -> int:
+        """How many steps a stretch has for a forget set of this size."""
+        usual = max(self.minimum_steps, self.passes * forget / self.forget_batch) / 3
+        return ceil(usual * (1 + LONGER * max(0.0, gap)))
 
 
 @dataclass(frozen=True)
@@ -209,37 +211,51 @@ class _Walk:
         self.watched_W = np.sort(self._drawn(np.arange(len(forget_N)), settings.sample))
         self.queue: Indices = np.empty(0, dtype=np.int64)
         self.trace = [self._look(0, self.forgotten.losses_N[self.watched_W], pool, self.right_before_M)]
-        self.steps = ceil(settings.steps(len(forget_N)) * (1 + LONGER * max(0.0, self.trace[0].gap)))
+        self.stretch = settings.stretch(len(forget_N), self.trace[0].gap)
 
     def go(self, progress: Progress) -> str:
-        """Take steps until the target is reached or passed, or their count is spent; says which, and what was taken back."""
-        every = max(1, ceil(self.steps / self.settings.checks))
-        state = sound = state_of(self.model)
-        for step in range(1, self.steps + 1):
-            self._step(step)
-            if step % every and step < self.steps:
-                continue
-            progress(step / self.steps, f"step {step} of at most {self.steps}")
-            earlier, found = self.trace[-1], self._look(step, self._watched(), *self.unseen.seen(self.model))
-            self.trace.append(found)
+        """Stretches of steps until the target is reached or passed, or one does not pay, or their count is spent; in the last
+        the steps grow shorter. Says why the way ended, and what was taken back."""
+        most, kept = self.settings.stretches, state_of(self.model)
+        sound = kept
+        for number in range(1, most + 1):
+            last = number == most or (number > 2 and not self._paid())
+            found = self._stretch(number, last)
+            progress(1.0 if last else number / most, f"step {found.step}, {found.gap:+.3f} to go")
             if found.gap <= 0:
-                self._take_back(state, earlier.gap, found.gap)
+                self._take_back(kept, self.trace[-2].gap, found.gap)
                 break
-            state = state_of(self.model)
-            sound = sound if found.spent else state
+            kept = state_of(self.model)
+            sound = sound if found.spent else kept
+            if last:
+                break
         if self.trace[-1].spent:
             share = self._give_back(sound)
             return f"the accuracy budget was spent: {share:.0%} of the way from the last look before that is kept"
-        return "the target was reached" if self.trace[-1].gap <= 0 else "the count of steps was spent"
+        if self.trace[-1].gap <= 0:
+            return "the target was reached"
+        return "the count of steps was spent" if number == most else "further steps did not pay"
+
+    def _paid(self) -> bool:
+        """Whether the last stretch has closed enough of the gap."""
+        return self.trace[-1].gap < (1 - PAYS) * self.trace[-2].gap
+
+    def _stretch(self, number: int, last: bool) -> Look:
+        """So many steps and a look; with `last` they grow shorter."""
+        before = (number - 1) * self.stretch
+        for step in range(1, self.stretch + 1):
+            self._step(before + step, step / (self.stretch + 1) if last else 0.0)
+        self.trace.append(self._look(before + self.stretch, self._watched(), *self.unseen.seen(self.model)))
+        return self.trace[-1]
 
     def _watched(self) -> Floats:
         """Losses of the watched part of D_f, on the weights of the moment."""
         return scores(self.model, self.problem, self.problem.train, self.forget_N[self.watched_W]).losses_N
 
-    def _step(self, step: int) -> None:
-        """One step on a minibatch of each set, in one forward pass."""
+    def _step(self, step: int, done: float) -> None:
+        """One step on a minibatch of each set, in one forward pass. `done` is how much of a last stretch is behind."""
         for group in self.optimizer.param_groups:
-            shorter = (1 + cos(pi * step / (self.steps + 1))) / 2
+            shorter = (1 + cos(pi * done)) / 2
             group["lr"] = self.rate * min(1.0, step / self.settings.warm_up) * shorter
         rows_B = self._next_rows()
         retain_B = self._drawn(self.retain_N, self.settings.retain_batch)

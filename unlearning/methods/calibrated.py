@@ -20,14 +20,14 @@ class IauCalibrated(CalibratedSettings):
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RETAIN_DATA, Need.TUNING_DATA})
 
     def cost(self, sizes: Sizes) -> Cost:
-        """At most: some passes over D_f and as many retain samples a step; before them and at each look a bounded forward
+        """As a rule: three stretches of steps, each over a batch of either set; before them and after each a bounded forward
         pass. Nothing grows with D."""
-        steps = self.steps(sizes.forget)
+        steps = 3 * self.stretch(sizes.forget, 0.0)
         batch = min(self.forget_batch, sizes.forget) + min(self.retain_batch, sizes.retain)
         look = min(self.sample, sizes.forget) + min(self.sample, sizes.tuning)
-        before = sizes.forget + min(self.sample, sizes.retain) + min(self.sample, sizes.tuning)
+        before = sizes.forget + min(self.sample, sizes.tuning)
         # beside the parent: the model, Adam's two moments, a gradient, and the weights of the last looks
-        return Cost(float(steps * batch), float(before + (self.checks + 1) * look), 6 * sizes.vector_bytes)
+        return Cost(float(steps * batch), float(before + 3 * look), 6 * sizes.vector_bytes)
 
     def unlearn(self, job: Job) -> Outcome:
         forget_N, retain_N = sets_of(job)
