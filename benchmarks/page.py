@@ -27,7 +27,7 @@ SECTIONS = {
         "make bench-unlearn",
         "`iau-calibrated` against retrains, LeNet-5 on 10,000 images of Fashion-MNIST trained until it memorises. "
         "The floor is the worst of the retrains held against the others, so that at most 1 means: cannot be told from a "
-        "retrain by this figure. Medians over three seeds of the update.",
+        "retrain by this figure. Medians over three originals; `benchmarks/closeness.py` says more.",
     ),
     "unlearn-speed": (
         "make bench-unlearn",

@@ -1,13 +1,7 @@
-"""How close `iau-calibrated` comes to a retrain, and how fast both rungs are. `python -m benchmarks.unlearn [--part ...]`.
+"""How close `iau-calibrated` comes to a retrain (`benchmarks/closeness.py`), and how fast both rungs are.
 
-Closeness, on LeNet-5 and 10,000 images of Fashion-MNIST trained for 40 epochs by plain cross entropy, so that it
-memorises: five retrains without D_f (three for the smaller sets) give the spread that no answer can be asked to undercut.
-Each figure of the update is held against the worst of the retrains, each of those against the others: |accuracy - theirs|,
-|recall on D_f - theirs| of a loss-threshold attack fitted on the original, the mean Kolmogorov-Smirnov distance of the
-logit-scaled confidence on D_f, and one less the mean rank correlation, sample by sample.
-
-Speed, on 48,000 images with early stopping: against the retrain, and against the floor, which is gradients on D_f and
-the new weights' forward passes over D_f and the audit's data.
+`python -m benchmarks.unlearn [--part closeness|speed]`. Speed, on 48,000 images with early stopping: against the retrain,
+and against the floor, which is gradients on D_f and the new weights' forward passes over D_f and the audit's data.
 """
 
 import argparse
@@ -15,29 +9,26 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import ks_2samp, spearmanr
 from torch import nn
 
+from benchmarks.closeness import ORIGINALS, closeness
 from benchmarks.results import Row, finish, in_turns, ratios
 from unlearning.calibrated import CalibratedResult, CalibratedSettings, unlearn_calibrated
 from unlearning.difficulty import Difficulty, fit_difficulty
 from unlearning.evidence import Standing, gather, stand
 from unlearning.gradients import GradientSum, gradient_sum, scores
 from unlearning.iau import IauSettings, unlearn
-from unlearning.membership import confidence
 from unlearning.problem import Indices, Problem, Recipe
 from unlearning.splits import split_unseen
 from unlearning.training import restore, train
 from unlearning.validation import validate
-from workers.bundled import ImageProblem, fashion_mnist
+from workers.bundled import fashion_mnist
 
-MEMORISING = Recipe("adam", 1e-3, epochs=40, batch_size=64)
 STOPPING = Recipe("adam", 1e-3, epochs=60, batch_size=64, patience=9)
-SEEDS = 3
 
 
 def main() -> int:
@@ -50,148 +41,11 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     missed = 0
     if options.part != "speed":
-        missed |= finish("unlearn-closeness", closeness(), vars(options) | {"update_seeds": SEEDS})
+        missed |= finish("unlearn-closeness", closeness(), vars(options) | {"originals": list(ORIGINALS)})
     if options.part != "closeness":
         rows, facts = speed(options.samples, options.rounds)
         missed |= finish("unlearn-speed", rows, vars(options) | facts)
     return missed
-
-
-# --- closeness ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A forget set, and how many retrains tell what it should look like."""
-
-    name: str
-    problem: ImageProblem
-    forget: Indices
-    retrains: int
-
-
-@dataclass(frozen=True)
-class View:
-    """What one model shows: accuracy on the whole test set, recall and confidence on D_f."""
-
-    accuracy: float
-    recall: float
-    confidence_N: np.ndarray
-
-
-def cases() -> list[Case]:
-    plain = fashion_mnist(recipe=MEMORISING)
-    random, targets = np.random.default_rng(100), plain.train.targets.numpy()
-    wrong, mislabelled = mislabel(plain, 200)
-    shirts = np.flatnonzero(targets == 6)
-    subject = np.flatnonzero(np.array(plain.train.subjects) == "group-0042")
-    return [
-        Case("5 % at random", plain, np.sort(random.permutation(len(targets))[:500]), 5),
-        Case("200 of one class", plain, np.sort(random.permutation(shirts)[:200]), 3),
-        Case("one subject, 20 samples", plain, subject, 3),
-        Case("200 mislabelled", wrong, mislabelled, 3),
-    ]
-
-
-def mislabel(problem: ImageProblem, count: int) -> tuple[ImageProblem, Indices]:
-    """The same problem with `count` training labels moved to another class; and which."""
-    random = np.random.default_rng(7)
-    chosen = np.sort(random.permutation(len(problem.train))[:count])
-    targets = problem.train.targets.clone()
-    targets[chosen] = (targets[chosen] + torch.from_numpy(random.integers(1, 10, count))) % 10
-    return replace(problem, train=replace(problem.train, targets=targets)), chosen
-
-
-def closeness() -> list[Row]:
-    rows = []
-    originals: dict[int, nn.Module] = {}
-    for case in cases():
-        everything = np.arange(len(case.problem.train))
-        key = id(case.problem)
-        if key not in originals:
-            originals[key] = restore(case.problem, train(case.problem, everything).state)
-        rows += compare(case, originals[key], np.setdiff1d(everything, case.forget))
-    return rows
-
-
-def compare(case: Case, parent: nn.Module, retain: Indices) -> list[Row]:
-    """The update's figures against the retrains' own, one row a figure, and its time against theirs."""
-    tuning, audit = split_unseen(case.problem)
-    everything = np.union1d(retain, case.forget)
-    standing = stand(parent, case.problem, everything, tuning, audit)
-    difficulty = fit_difficulty(parent, case.problem, everything, tuning)
-    threshold, _ = standing.attack(case.forget)
-
-    def view(model: nn.Module) -> View:
-        forget = scores(model, case.problem, case.problem.train, case.forget)
-        accuracy = float(scores(model, case.problem, case.problem.test).correct_N.mean())
-        return View(accuracy, float(threshold.calls_member(forget).mean()), confidence(forget.losses_N))
-
-    retrained, seconds = [], []
-    for seed in range(case.retrains):
-        begun = time.perf_counter()
-        result = train(replace(case.problem, recipe=replace(case.problem.recipe, seed=seed)), retain)
-        seconds.append(time.perf_counter() - begun)
-        retrained.append(view(restore(case.problem, result.state)))
-    updated, taken = [], []
-    for seed in range(SEEDS):
-        begun = time.perf_counter()
-        found = unlearn_calibrated(
-            parent, case.problem, case.forget, retain, tuning, CalibratedSettings(), seed, difficulty=difficulty
-        )
-        taken.append(time.perf_counter() - begun)
-        updated.append(view(restore(case.problem, found.state)))
-    faster = statistics.median(seconds) / statistics.median(taken)
-    return [
-        *spread(case, view(parent), updated, retrained),
-        Row(
-            f"{case.name}: times faster than a retrain",
-            f"{statistics.median(taken):.2f} s",
-            f"{statistics.median(seconds):.1f} s",
-            faster,
-            50,
-            False,
-            f"{min(seconds) / max(taken):.0f}–{max(seconds) / min(taken):.0f}",
-        ),
-    ]
-
-
-FIGURES: dict[str, Callable[[View, list[View]], float]] = {
-    "distance of accuracy to retrains'": lambda one, others: abs(
-        one.accuracy - statistics.mean(o.accuracy for o in others)
-    ),
-    "distance of recall to retrains'": lambda one, others: abs(one.recall - statistics.mean(o.recall for o in others)),
-    "KS distance to retrains": lambda one, others: statistics.mean(
-        float(ks_2samp(one.confidence_N, o.confidence_N).statistic) for o in others
-    ),
-    "1 - rank correlation with retrains": lambda one, others: (
-        1 - statistics.mean(float(spearmanr(one.confidence_N, o.confidence_N).statistic) for o in others)
-    ),
-}
-
-
-def spread(case: Case, parent: View, updated: list[View], retrained: list[View]) -> list[Row]:
-    """Each figure as the median over the update's seeds, against the worst retrain; doing nothing stands in the spread."""
-    rows = []
-    for name, figure in FIGURES.items():
-        own = [figure(one, [other for other in retrained if other is not one]) for one in retrained]
-        found = sorted(figure(one, retrained) for one in updated)
-        middle, limit = statistics.median(found), max(own)
-        rows.append(
-            Row(
-                f"{case.name}: {name}",
-                f"{middle:.3f}",
-                f"{limit:.3f}",
-                middle / limit,
-                1,
-                True,
-                f"{found[0]:.3f}–{found[-1]:.3f}; retrains {min(own):.3f}–{limit:.3f}; nothing {figure(parent, retrained):.3f}",
-            )
-        )
-    return rows
-
-
-# --- speed -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
