@@ -93,6 +93,6 @@ bench-gr: .venv/ready ## what gradient restriction costs a training step; BatchN
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gr
 
 .PHONY: bench-paper
-bench-paper: .venv/ready ## the paper's experiments (COMMAND=table|ablation|sequence|gr|hyper|maps, ARGS="--setting ... --seeds 0 1"); writes docs/experiments.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.paper $(or $(COMMAND),table) $(ARGS)
+bench-paper: .venv/ready ## all of the paper's experiments, hours, resumable (COMMAND=table|ablation|gr|hyper|maps|sequence ARGS="--setting ..." for one)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.paper $(or $(COMMAND),all) $(ARGS)
 	$(BIN)/python -m benchmarks.paper.page

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.paper import ablation, gr, gr_report, hyper, hyper_report, maps, maps_report, sequence
+from benchmarks.paper import ablation, everything, gr, gr_report, hyper, hyper_report, maps, maps_report, sequence
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of, engine_digest
 from benchmarks.paper.forget import DEFAULT_RATIO, KINDS, forget_set, forgotten
@@ -27,17 +27,18 @@ CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "bench-paper"
 
 
 def parser() -> argparse.ArgumentParser:
-    sized = argparse.ArgumentParser(add_help=False)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--folder", type=Path, help="where the data lies, for settings whose files you bring")
+    shared.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    shared.add_argument("--device", default="cpu")
+    shared.add_argument("--threads", type=int, default=1)
+    shared.add_argument("--cache", type=Path, default=CACHE, help="where finished pieces are kept")
+    sized = argparse.ArgumentParser(add_help=False, parents=[shared])
     names = [setting.name for setting in (*SETTINGS, *SETTINGS_FROM_FILES)]
     sized.add_argument("--setting", choices=names, default="lenet-fashion-10k")
-    sized.add_argument("--folder", type=Path, help="where the data lies, for settings whose files you bring")
     sized.add_argument("--samples", type=int, help="training samples; the setting's own number by default")
     sized.add_argument("--width", type=int, help="of the network, for settings that have one")
     sized.add_argument("--epochs", type=int, help="the setting's own number by default")
-    sized.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    sized.add_argument("--device", default="cpu")
-    sized.add_argument("--threads", type=int, default=1)
-    sized.add_argument("--cache", type=Path, default=CACHE, help="where finished pieces are kept")
     sized.add_argument("--only-run", action="store_true", help="fill the cache and write no results")
     common = argparse.ArgumentParser(add_help=False, parents=[sized])
     common.add_argument("--retrains", type=int, default=3, help="retrains of each seed, at least 2")
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("all", parents=[shared], help="every experiment of docs/experiments.md")
     table = commands.add_parser("table", parents=[common], help="every method against the retrains")
     table.add_argument("--methods", nargs="+", default=compared())
     ablation_of = commands.add_parser("ablation", parents=[common], help="IA, IA+GC and IA+GC+GR")
@@ -69,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.command == "all":
+        return everything.run(options, main, Console(stderr=True).print)
     torch.set_num_threads(options.threads)
     setting = next(s for s in (*SETTINGS, *SETTINGS_FROM_FILES) if s.name == options.setting)
     problem = build(setting, options)

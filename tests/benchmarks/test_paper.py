@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.paper import ablation, sequence, svg
+from benchmarks.paper import ablation, everything, sequence, svg
 from benchmarks.paper.__main__ import build, main, parser
 from benchmarks.paper.attack import called_members, fit
 from benchmarks.paper.case import Case
@@ -20,6 +20,7 @@ from benchmarks.paper.report import data_digest, figure
 from benchmarks.paper.table import run_seed, summary
 from benchmarks.paper.tuning import FACTORS, compared, trials
 from benchmarks.problems import SETTINGS
+from benchmarks.problems_from_files import SETTINGS_FROM_FILES
 from tests.unlearning.problems import RECIPE, Blobs
 
 
@@ -190,3 +191,23 @@ def test_the_page_and_its_plots_are_those_of_the_results() -> None:
     """After a run: `python -m benchmarks.paper.page`."""
     assert PAGE.read_text() == page()
     assert {path.name: path.read_text() for path in PLOTS.glob("paper-*.svg")} == plots()
+
+
+def test_all_runs_every_command_of_the_plan_and_the_tables_of_files_that_are_there(tmp_path: Path) -> None:
+    options = parser().parse_args(["all", "--seeds", "3", "4", "--cache", str(tmp_path), "--folder", str(tmp_path)])
+    asked: list[list[str]] = []
+    told: list[str] = []
+
+    def one(arguments: list[str]) -> int:
+        asked.append(arguments)
+        parsed = parser().parse_args(arguments)
+        if parsed.folder is not None and parsed.setting != "mlp-purchase100":
+            raise ValueError("no such file")
+        return 0
+
+    assert everything.run(options, one, told.append) == 0
+    assert [" ".join(line).split(" --seeds")[0] for line in asked[: len(everything.PLAN)]] == list(everything.PLAN)
+    assert all(line[line.index("--seeds") + 1 :][:2] == ["3", "4"] for line in asked)
+    assert {line[0] for line in asked} == {"table", "ablation", "gr", "hyper", "maps", "sequence"}
+    assert len(asked) == len(everything.PLAN) + len(SETTINGS_FROM_FILES)
+    assert told.count("left out: no such file") == len(SETTINGS_FROM_FILES) - 1
