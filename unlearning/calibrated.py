@@ -51,7 +51,7 @@ BEYOND = 0.25  # weight of a sample that is to come from there, and to stay
 
 @dataclass(frozen=True)
 class CalibratedSettings:
-    """Bounds of the way. Found on LeNet-5 with 10,000 images of Fashion-MNIST; `benchmarks/unlearn.py` says how far they
+    """Bounds of the way. Found on LeNet-5 with 10,000 images of Fashion-MNIST; `benchmarks/closeness.py` says how far they
     carry.
 
     `learning_rate` is Adam's for a forget set of a batch or more; None takes twice the recipe's where that is Adam's, else

@@ -10,6 +10,7 @@ Ridge regression on one-hot targets; samples out of their own fit by the usual i
 equations for a set, the leverage for one sample).
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -190,17 +191,16 @@ def _products(features_BD: Tensor, strata_B: Indices, classes_C: Indices) -> tup
 
 def _layers(model: nn.Module, samples: Samples, few: Indices) -> list[str]:
     """The first input and those of linear and convolutional layers, in the order in which they are called, each tensor
-    once; at most `LAYERS`, evenly over the depth."""
+    once; at most `LAYERS`, evenly over the depth. Only layers that are called once, with one row a sample."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
     names = ["", *(name for name, module in model.named_modules() if name and isinstance(module, kinds))]
-    seen: dict[str, Tensor] = {}
+    seen: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> RemovableHandle:
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             match inputs:
                 case (Tensor() as first, *_) if first.is_floating_point() and first.ndim in (2, 3, 4):
-                    if all(first.data_ptr() != other.data_ptr() for other in seen.values()):
-                        seen.setdefault(name, first)
+                    seen.append((name, first))
 
         return model.get_submodule(name).register_forward_pre_hook(hook)
 
@@ -211,7 +211,13 @@ def _layers(model: nn.Module, samples: Samples, few: Indices) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    found = list(seen)
+    calls = Counter(name for name, _ in seen)
+    first_use = {value.data_ptr(): name for name, value in reversed(seen)}
+    found = [
+        name
+        for name, value in seen
+        if calls[name] == 1 and len(value) == len(few) and first_use[value.data_ptr()] == name
+    ]
     return [found[i] for i in np.unique(np.linspace(0, len(found) - 1, LAYERS).astype(int))] if found else []
 
 

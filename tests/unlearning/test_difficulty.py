@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.unlearning.problems import Blobs
-from unlearning.difficulty import RIDGE, WIDTH, Difficulty, fit_difficulty, observed
+from unlearning.difficulty import RIDGE, WIDTH, Difficulty, _layers, fit_difficulty, observed
 from unlearning.nets.lenet import LeNet5
 from unlearning.nets.resnet import ResNet18
 from unlearning.problem import Indices, TensorSamples, strata
@@ -156,6 +156,27 @@ def test_images_give_features_of_bounded_width_and_leave_no_hooks(net: nn.Module
     assert found.gram.shape[0] <= WIDTH + 1
     assert not any(module._forward_pre_hooks for module in net.modules())
     assert net.training
+
+
+class Twice(nn.Module):
+    """One layer that is called twice, and one that sees two rows a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.halves, self.head = nn.Linear(6, 6), nn.Linear(3, 3), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.shared(torch.relu(self.shared(inputs)))
+        hidden = self.halves(hidden.reshape(-1, 3)).reshape(-1, 6)
+        out: Tensor = self.head(hidden)
+        return out
+
+
+def test_layers_that_are_called_twice_or_have_no_row_a_sample_are_not_tried() -> None:
+    problem = Blobs(count=60, features=6)
+    assert _layers(Twice(), problem.train, np.arange(2)) == ["", "head"]
+    tuning, _ = split_unseen(problem)
+    assert fit_difficulty(Twice(), problem, np.arange(60), tuning) is not None
 
 
 def test_the_empty_set_cannot_say_how_hard_anything_is(fitted: tuple[Blobs, nn.Module, Difficulty]) -> None:
