@@ -242,7 +242,7 @@ def catching(model: nn.Module, layers: list[str]) -> Iterator[dict[str, list[Ten
 
 def _features(inputs: Tensor) -> Tensor:
     """features_BD of a layer's input, D at most `WIDTH` + 1: maps (B, C, H, W) pooled to 4x4 or less, sequences (B, T, D)
-    averaged, what is still too wide projected at random; then a one."""
+    averaged, what is still too wide summed with random signs into `WIDTH` of them (a count sketch); then a one."""
     if inputs.ndim == 4:
         side = next(s for s in (4, 2, 1) if s == 1 or (s <= min(inputs.shape[2:]) and inputs.shape[1] * s * s <= WIDTH))
         inputs = functional.adaptive_avg_pool2d(inputs, side).flatten(1)
@@ -250,8 +250,9 @@ def _features(inputs: Tensor) -> Tensor:
         inputs = inputs.mean(dim=1)
     if inputs.shape[1] > WIDTH:
         generator = torch.Generator().manual_seed(inputs.shape[1])
-        projection = torch.randn(inputs.shape[1], WIDTH, generator=generator) / sqrt(inputs.shape[1])
-        inputs = inputs @ projection.to(inputs.device, inputs.dtype)
+        bucket_D = torch.randint(0, WIDTH, (inputs.shape[1],), generator=generator).to(inputs.device)
+        sign_D = (2 * torch.randint(0, 2, (inputs.shape[1],), generator=generator) - 1).to(inputs.device, inputs.dtype)
+        inputs = inputs.new_zeros(len(inputs), WIDTH).index_add(1, bucket_D, inputs * sign_D)
     return functional.pad(inputs, (0, 1), value=1.0)
 
 

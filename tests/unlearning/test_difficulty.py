@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.unlearning.problems import Blobs
-from unlearning.difficulty import RIDGE, WIDTH, Difficulty, _layers, fit_difficulty, observed
+from unlearning.difficulty import RIDGE, WIDTH, Difficulty, _features, _layers, fit_difficulty, observed
 from unlearning.nets.lenet import LeNet5
 from unlearning.nets.resnet import ResNet18
 from unlearning.problem import Indices, TensorSamples, strata
@@ -156,6 +156,16 @@ def test_images_give_features_of_bounded_width_and_leave_no_hooks(net: nn.Module
     assert found.gram.shape[0] <= WIDTH + 1
     assert not any(module._forward_pre_hooks for module in net.modules())
     assert net.training
+
+
+def test_wide_inputs_are_sketched_to_the_same_products_on_average() -> None:
+    wide = torch.randn(4, 20_000, generator=torch.Generator().manual_seed(0))
+    sketched = _features(wide)
+    assert sketched.shape == (4, WIDTH + 1)
+    assert torch.equal(sketched, _features(wide))
+    assert torch.equal(sketched[:, -1], torch.ones(4))
+    norms = sketched[:, :-1].square().sum(dim=1) / wide.square().sum(dim=1)
+    assert norms.tolist() == pytest.approx([1.0] * 4, abs=0.2)
 
 
 class Twice(nn.Module):
