@@ -65,10 +65,10 @@ class CalibratedSettings:
     strength: float = 1.0
     learning_rate: float | None = None
     warm_up: int = 6
-    passes: float = 3.0
-    forget_batch: int = 96
-    retain_batch: int = 128
-    minimum_steps: int = 20
+    passes: float = 2.0
+    forget_batch: int = 64
+    retain_batch: int = 96
+    minimum_steps: int = 16
     stretches: int = 10
     sample: int = 500
     accuracy_budget: float = 0.02

@@ -206,19 +206,21 @@ def test_the_audits_half_is_never_read() -> None:
     assert not test.read
 
 
-@pytest.mark.parametrize(("rate", "kept"), [(1.0, "50%"), (30.0, "0%")])
-def test_accuracy_that_is_spent_is_given_back(rate: float, kept: str) -> None:
+@pytest.mark.parametrize(("rate", "kept"), [(1.0, {"25%", "50%", "75%"}), (30.0, {"0%"})])
+def test_accuracy_that_is_spent_is_given_back(rate: float, kept: set[str]) -> None:
     """Steps that wreck the model end where they had not yet: a part of the way on, or before the first."""
     problem, parent = memorised()
     wild = CalibratedSettings(learning_rate=rate, strength=1e-6, passes=0.1, warm_up=1, stretches=1, minimum_steps=3)
     result = run(settings=wild)
-    assert result.stopped.startswith(f"the accuracy budget was spent: {kept}")
+    said, share = result.stopped.split(" of the way")[0].split(": ")
+    assert said == "the accuracy budget was spent"
+    assert share in kept
     assert result.trace[-1].spent
     tuning, _ = split_unseen(problem)
     before, after = (scores(m, problem, tuning.holdout) for m in (parent, restore(problem, result.state)))
     lost = before.correct_N.astype(float) - after.correct_N
     assert lost.mean() - 2 * lost.std() / np.sqrt(len(lost)) <= wild.accuracy_budget
-    if kept == "0%":
+    if share == "0%":
         assert all(torch.equal(result.state[k], v) for k, v in state_of(parent).items())
 
 
