@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from unlearning.problem import Indices, Problem, Samples, ordered, strata
 
 CHUNK = 512
+CPU_CHUNK = 128
+"""On a CPU no more samples go through a network at once: their activations stay in the cache, for half of the time."""
 
 
 class NonFinite(ArithmeticError):
@@ -117,9 +119,10 @@ def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def chunks(samples: Samples, indices: Indices, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets in chunks of at most `size`, in the order of `indices`, on `device`."""
+    """Inputs and targets in chunks of at most `size`, on a CPU of at most `CPU_CHUNK`, in the order of `indices`, on `device`."""
     if size < 1:
         raise ValueError("batch_size is at least 1")
+    size = min(size, CPU_CHUNK) if device.type == "cpu" else size
     for start in range(0, len(indices), size):
         inputs, targets = samples.batch(indices[start : start + size])
         yield inputs.to(device), targets.to(device)

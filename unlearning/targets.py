@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlearning.difficulty import Classifier, Difficulty, catching, observed
-from unlearning.gradients import CHUNK, NonFinite, evaluating, losses_of, scores
+from unlearning.gradients import CPU_CHUNK, NonFinite, evaluating, losses_of, scores
 from unlearning.membership import confidence
 from unlearning.problem import Indices, Problem, strata
 from unlearning.splits import TuningData
@@ -44,7 +44,7 @@ class Unseen:
     def __init__(self, problem: Problem, tuning: TuningData, sample: int) -> None:
         self.problem = problem
         rows_M = np.unique(np.linspace(0, len(tuning.holdout) - 1, sample).astype(np.int64))
-        parts = np.array_split(rows_M, -(-len(rows_M) // CHUNK))
+        parts = np.array_split(rows_M, -(-len(rows_M) // CPU_CHUNK))
         self.batches = [tuning.holdout.batch(part) for part in parts]
         self.strata_M = np.concatenate([strata(targets) for _, targets in self.batches])
         self.others: list[Tensor] = []
