@@ -74,7 +74,7 @@ class Calibrated(Part):
     strength: float = Field(1.0, gt=0, le=100, description="Weight of forgetting against keeping")
     learning_rate: float | None = Field(None, gt=0, le=1)
     passes: float = Field(
-        3.0,
+        2.0,
         gt=0,
         le=100,
         description="So often over the forget set, and up to twice as often again where the gap is wide",

@@ -65,7 +65,7 @@ class CalibratedSettings:
     strength: float = 1.0
     learning_rate: float | None = None
     warm_up: int = 6
-    passes: float = 3.0
+    passes: float = 2.0
     forget_batch: int = 96
     retain_batch: int = 128
     minimum_steps: int = 20
