@@ -81,7 +81,10 @@ class Difficulty:
         count = self.gram[-1, -1]
         if not len(self.fitted_N):
             raise ValueError("no sample is left to say how hard the others are")
-        variance_D = (self.gram.diagonal() - self.gram[-1].square() / count).clamp(min=1e-9 * float(count))
+        squares_D = self.gram.diagonal()
+        # a feature that hardly varies has a variance below the rounding of its square: the ridge must outweigh that
+        least_D = (1e-4 * squares_D).clamp(min=1e-9 * float(count))
+        variance_D = torch.maximum(squares_D - self.gram[-1].square() / count, least_D)
         variance_D[-1] = 0  # the constant's weight is free
         factor_DD = torch.linalg.cholesky(self.gram + torch.diag(RIDGE * variance_D))
         return Classifier(self.classes_C, torch.cholesky_solve(self.cross, factor_DD), factor_DD)

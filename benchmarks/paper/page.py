@@ -19,7 +19,9 @@ INTRODUCTION = """# Experiments
 
 The experiments of Liu et al. 2025 (arXiv:2507.23257), run here by `make bench-paper`: every method of [Methods](methods.md)
 is put through the same deletion and held against several retrains that never saw what was to be forgotten. This page is
-written from `benchmarks/results/paper*.json`, which hold the settings, seeds and digests of code and data.
+written from `benchmarks/results/paper*.json`, which hold the settings, seeds and digests of code and data. Where a
+change of `iau-calibrated` touched nothing else but how many samples go through a network at once, the other methods'
+figures are older than its own.
 
 ## What the columns say
 

@@ -168,6 +168,19 @@ def test_wide_inputs_are_sketched_to_the_same_products_on_average() -> None:
     assert norms.tolist() == pytest.approx([1.0] * 4, abs=0.2)
 
 
+def test_features_that_hardly_vary_do_not_stop_the_fit() -> None:
+    """Large constants in every column: the variance is lost in the rounding of single precision."""
+    problem = Blobs(count=150, features=40)
+    far = replace(problem.train, inputs=1000 + 1e-3 * problem.train.inputs)
+    object.__setattr__(problem, "train", far)
+    tuning, _ = split_unseen(problem)
+    features, own = torch.nn.functional.pad(far.inputs, (0, 1), value=1.0), far.targets.numpy()
+    found = fit_difficulty(nn.Linear(40, 3), problem, np.arange(150), tuning)
+    assert found is not None
+    left = found.without(FORGET, features[FORGET], own[FORGET])
+    assert np.isfinite(left.classifier().margins(features[FORGET], own[FORGET])).all()
+
+
 class Twice(nn.Module):
     """One layer that is called twice, and one that sees two rows a sample."""
 
