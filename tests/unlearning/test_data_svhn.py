@@ -1,5 +1,6 @@
 """SVHN's MATLAB files."""
 
+import itertools
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def test_one_digit_alone_and_labels_as_floats() -> None:
         (mat(y=np.array([[1], [11], [0], [3]])), "row 1: label 11"),
         (mat(y=np.array([[1.0], [2.0], [3.0], [2.5]])), "row 3: label 2.5"),
     ],
+    ids=itertools.count(),  # not the bytes: MATLAB's header holds the time, and workers must collect equal names
 )
 def test_malformed_files_are_refused(content: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=f"some name.*{why}"):
