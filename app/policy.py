@@ -123,6 +123,31 @@ class Window(Part):
     max_share: float = Field(0.5, gt=0, le=1)
 
 
+class BankPart(Part):
+    """The reference bank: `unlearning.bank`. Each reference costs three quarters of a training."""
+
+    build: Literal["never", "demand", "training"] = Field(
+        "demand",
+        description="'training': anew after every training and retrain; 'demand': when somebody asks, or an inconclusive"
+        " verdict does; 'never': not at all",
+    )
+    references: int = Field(8, ge=4, le=64, multiple_of=4, description="Models trained for it, by groups of four")
+    most: int = Field(
+        16, ge=4, le=64, multiple_of=4, description="So many may it grow to, to settle an inconclusive verdict"
+    )
+
+
+class Inconclusive(Part):
+    """What may settle a verdict that the ladder left inconclusive, before the retrain that always does."""
+
+    wait_seconds: float = Field(
+        0,
+        ge=0,
+        description="How long a batch may wait for more tickets or more references; a deadline's margin still counts."
+        " 0: it retrains at once",
+    )
+
+
 class PolicyBody(Part):
     thresholds: Thresholds = Thresholds()
     update: Update = Update()
@@ -132,6 +157,8 @@ class PolicyBody(Part):
         {}, description="Settings of further methods on the ladder; what is left out is its authors' default"
     )
     recorder: Recorder = Recorder()
+    bank: BankPart = BankPart()
+    inconclusive: Inconclusive = Inconclusive()
     batching: Batching = Batching()
     drift: Drift = Drift()
     window: Window = Window()

@@ -98,6 +98,21 @@ class Trigger(StrEnum):
     BISECTION = "bisection"
 
 
+class BankState(StrEnum):
+    """`ready` once a first table exists; it may still be growing. `retired`: its version's line has ended."""
+
+    BUILDING = "building"
+    READY = "ready"
+    RETIRED = "retired"
+
+
+class ReferenceState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class VersionKind(StrEnum):
     TRAINED = "trained"
     UNLEARNED = "unlearned"
@@ -191,6 +206,10 @@ class Model(Base):
     """Set when an operator lets one batch pass the cap on the share forgotten in a window."""
     held: Mapped[str | None]
     """Why pending obligations wait although a batch is due, in one sentence; null when nothing holds them."""
+    stopped: Mapped[str | None]
+    """Why no approximate update of this model is published at present, in one sentence; null when they are."""
+    deferral: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What an inconclusive batch waits for, until when: `deferral.Deferral`. Null when nothing waits."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     dataset: Mapped[Dataset] = relationship()
 
@@ -407,6 +426,57 @@ class Version(Base):
         ),
         Index(None, "model_id", "published_at"),
     )
+
+
+class Bank(Base):
+    """The reference bank of a version that was trained, and of the updates that descend from it."""
+
+    __tablename__ = "bank"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    version_id: Mapped[int] = mapped_column(ForeignKey("version.id"))
+    state: Mapped[BankState] = mapped_column(words(BankState))
+    wanted: Mapped[int] = mapped_column(Integer)
+    """References asked for. Those whose scores are in the table: `facts`."""
+    digest: Mapped[str | None]
+    """The score table; null until there is one, and once retired. Rewritten without the rows of forgotten samples."""
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Of the table that `digest` names: references, noise floors, how well it predicted the references themselves."""
+    why: Mapped[str]
+    requested_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    retired_at: Mapped[datetime | None]
+    model: Mapped[Model] = relationship()
+    version: Mapped[Version] = relationship()
+    __table_args__ = (
+        Index("uq_bank_one_in_use", "model_id", unique=True, postgresql_where=text("state <> 'retired'")),
+        UniqueConstraint("digest"),
+        CheckConstraint("state <> 'ready' OR digest IS NOT NULL", name="ready_with_a_table"),
+        CheckConstraint("state <> 'retired' OR digest IS NULL", name="retired_without_one"),
+    )
+
+
+class Reference(Base):
+    """One model of a bank: trained, scored and thrown away by whichever worker claims it. The lease fences its writes."""
+
+    __tablename__ = "reference"
+    bank_id: Mapped[int] = mapped_column(ForeignKey("bank.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    state: Mapped[ReferenceState] = mapped_column(words(ReferenceState))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_epoch: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+    worker: Mapped[str | None]
+    progress: Mapped[float] = mapped_column(Float, default=0.0)
+    digest: Mapped[str | None]
+    """Its scores, until the table that holds them has replaced them."""
+    seconds: Mapped[float | None]
+    failure: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    bank: Mapped[Bank] = relationship()
 
 
 class Schedule(Base):

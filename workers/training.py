@@ -13,8 +13,8 @@ from app.tables import BatchKind, Decision, Verdict, Version, VersionKind
 from unlearning.gradients import Scores, scores
 from unlearning.intervals import wilson
 from unlearning.problem import Indices
+from unlearning.statistics import LEVEL, Statistic
 from unlearning.training import restore, train
-from unlearning.validation import LEVEL, Statistic
 from workers import artifacts, records
 from workers.context import Context
 from workers.problems import Refused

@@ -11,8 +11,9 @@ from app.tables import Decision, Version, VersionKind
 from unlearning.evidence import Evidence, gather
 from unlearning.intervals import wilson
 from unlearning.problem import Indices
+from unlearning.statistics import LEVEL, Statistic
 from unlearning.training import restore
-from unlearning.validation import LEVEL, Statistic, validate
+from unlearning.validation import validate
 from workers import artifacts, records
 from workers.context import Context
 from workers.methods import by_method

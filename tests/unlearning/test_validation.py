@@ -14,8 +14,9 @@ from unlearning.intervals import bonett_price, delong, newcombe, wilson
 from unlearning.membership import confidence_gap, exposure, fit_threshold, match, matched_mean, placements
 from unlearning.problem import Recipe
 from unlearning.splits import split_unseen
+from unlearning.statistics import Statistic
 from unlearning.training import restore, train
-from unlearning.validation import Statistic, truth, validate
+from unlearning.validation import truth, validate
 
 
 def scored(losses: NDArray[np.float64] | list[float], strata: object = None, correct: object = None) -> Scores:
