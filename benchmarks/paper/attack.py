@@ -1,10 +1,10 @@
 """The membership attack that the paper's UE is measured with: a network on [softmax - one-hot, one-hot].
 
-Source: Liu et al. 2025 (arXiv:2507.23257), released code: an attack network 2C-256-128-32-1 with dropout 0.5, Adam 0.01,
-binary cross entropy, 50 epochs in batches of 8192, threshold 0.5, fitted on shadow models. Where we differ: one shadow
-model with the problem's own architecture and recipe (theirs are three ResNet18); its members and non-members are
-halves of the *tuning* half of the holdout, so that neither the target's data nor the audit's is among them (theirs
-overlap the target's); shadow and target answer in eval mode; the attack's rate of false positives is always reported.
+Source: Liu et al. 2025 (arXiv:2507.23257), released code: the network of `unlearning.attacks`, threshold 0.5, fitted on
+shadow models. Where we differ: one shadow model with the problem's own architecture and recipe (theirs are three
+ResNet18); its members and non-members are halves of the *tuning* half of the holdout, so that neither the target's data
+nor the audit's is among them (theirs overlap the target's); shadow and target answer in eval mode; the attack's rate of
+false positives is always reported.
 """
 
 from dataclasses import replace
@@ -12,28 +12,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from benchmarks.paper.variant import Variant
 from benchmarks.problems import watched
+from unlearning.attacks import answers, restored_network
 from unlearning.gradients import chunks, evaluating
 from unlearning.problem import Indices, Problem, Samples
 from unlearning.splits import Subset
 from unlearning.training import State, restore, train
-
-WIDTHS = (256, 128, 32)
-EPOCHS = 50
-BATCH = 8192
-LEARNING_RATE = 0.01
-
-
-def network(features: int) -> nn.Sequential:
-    """The attack's network; one logit, positive for a member."""
-    layers: list[nn.Module] = []
-    for width in WIDTHS:
-        layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(0.5)]
-        features = width
-    return nn.Sequential(*layers, nn.Linear(features, 1))
 
 
 def features(model: nn.Module, samples: Samples, indices: Indices) -> Tensor:
@@ -42,9 +28,7 @@ def features(model: nn.Module, samples: Samples, indices: Indices) -> Tensor:
     device = next(model.parameters()).device
     with evaluating(model), torch.no_grad():
         for inputs, targets in chunks(samples, indices, 512, device):
-            outputs_BC = model(inputs)
-            truth_BC = functional.one_hot(targets, outputs_BC.shape[1]).float()
-            found.append(torch.cat([outputs_BC.softmax(1) - truth_BC, truth_BC], 1).cpu())
+            found.append(answers(model(inputs), targets).cpu())
     return torch.cat(found)
 
 
@@ -65,26 +49,8 @@ def _epochs(problem: Problem) -> int:
     return problem.recipe.epochs if problem.recipe.patience is None else max(1, problem.recipe.epochs // 4)
 
 
-def fit(members_MF: Tensor, others_NF: Tensor, seed: int) -> State:
-    """The attack's weights."""
-    inputs = torch.cat([members_MF, others_NF])
-    truth = torch.cat([torch.ones(len(members_MF)), torch.zeros(len(others_NF))])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        attack = network(inputs.shape[1])
-        optimizer = torch.optim.Adam(attack.parameters(), lr=LEARNING_RATE)
-        for _ in range(EPOCHS):
-            for chosen in torch.split(torch.randperm(len(inputs)), BATCH):
-                loss = functional.binary_cross_entropy_with_logits(attack(inputs[chosen]).squeeze(1), truth[chosen])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature
-                optimizer.step()
-    return dict(attack.state_dict())
-
-
 def called_members(attack: State, features_NF: Tensor) -> float:
     """The share of rows that the attack calls members."""
-    model = network(features_NF.shape[1])
-    model.load_state_dict(attack)
-    with evaluating(model), torch.no_grad():
+    model = restored_network(attack, features_NF.device)
+    with torch.no_grad():
         return float((model(features_NF).squeeze(1) > 0).double().mean())

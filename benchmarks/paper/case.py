@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.paper.attack import called_members, features, fit, shadow
+from benchmarks.paper.attack import called_members, features, shadow
 from benchmarks.paper.cells import Cells
 from benchmarks.paper.variant import Variant
 from benchmarks.problems import watched
+from unlearning.attacks import fit_network
 from unlearning.difficulty import fit_difficulty
 from unlearning.gradients import GradientSum, gradient_sum, scores
 from unlearning.membership import confidence, exposure, fit_threshold
@@ -107,7 +108,7 @@ class Case:
 
         def make() -> dict[str, Tensor]:
             shown = shadow(self.seeded, self.seed + 500, self.device)
-            return fit(shown["members"], shown["others"], self.seed)
+            return fit_network(shown["members"], shown["others"], self.seed)
 
         return self.cells.tensors("attack", make)
 

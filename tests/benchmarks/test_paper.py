@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.paper import ablation, everything, sequence, svg
 from benchmarks.paper.__main__ import build, main, parser
-from benchmarks.paper.attack import called_members, fit
+from benchmarks.paper.attack import called_members
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells, digest_of
 from benchmarks.paper.figures import against, average_ranks, retrain_against_retrain, spread
@@ -22,6 +22,7 @@ from benchmarks.paper.tuning import FACTORS, compared, trials
 from benchmarks.problems import SETTINGS
 from benchmarks.problems_from_files import SETTINGS_FROM_FILES
 from tests.unlearning.problems import RECIPE, Blobs
+from unlearning.attacks import fit_network
 
 
 @pytest.fixture
@@ -75,10 +76,10 @@ def test_ranks_share_ties() -> None:
 def test_the_attack_tells_what_can_be_told_and_nothing_else() -> None:
     generator = torch.Generator().manual_seed(0)
     others = torch.randn((300, 6), generator=generator)
-    apart = fit(others + 3, others, seed=0)
+    apart = fit_network(others + 3, others, seed=0)
     assert called_members(apart, others + 3) > 0.95
     assert called_members(apart, others) < 0.05
-    alike, fresh = fit(others[:150], others[150:], seed=0), torch.randn((2000, 6), generator=generator)
+    alike, fresh = fit_network(others[:150], others[150:], seed=0), torch.randn((2000, 6), generator=generator)
     assert abs(called_members(alike, fresh[:1000]) - called_members(alike, fresh[1000:])) < 0.1
 
 
