@@ -54,6 +54,21 @@ NOT_HELD = text(
     """
 )
 
+# Tombstoned samples that nothing may read for a model any more: all but those it still holds and owes an approximate
+# answer on. A ticket over unlawful training gets none.
+FORGOTTEN = text(
+    "SELECT ordinal FROM tombstone WHERE dataset_id = (SELECT dataset_id FROM model WHERE id = :model_id) "  # noqa: S608 - as above
+    "EXCEPT (SELECT held.ordinal FROM model, LATERAL ("
+    + STILL_HELD.format(
+        tickets="IN (SELECT ticket_id FROM obligation WHERE model_id = :model_id"
+        " AND state IN ('pending', 'batched', 'quarantined'))"
+    )
+    + ") AS held WHERE model.id = :model_id "
+    "EXCEPT SELECT tombstone.ordinal FROM tombstone JOIN ticket ON ticket.id = tombstone.ticket_id "
+    "WHERE tombstone.dataset_id = (SELECT dataset_id FROM model WHERE id = :model_id) "
+    "AND ticket.reason = 'unlawful_training') ORDER BY 1"
+)
+
 
 def held_by_model(session: Session, dataset_id: int, ticket_id: UUID) -> dict[int, int]:
     """For each model trained on the dataset, how many of the ticket's samples it still holds."""
@@ -70,6 +85,12 @@ def not_held(session: Session, batch_id: UUID, model_id: int, dataset_id: int) -
     """Ordinals that a version published by the batch no longer holds, ascending."""
     values = {"batch_id": batch_id, "model_id": model_id, "dataset_id": dataset_id}
     return array("q", session.scalars(NOT_HELD, values))
+
+
+def forgotten(session: Session, model_id: int) -> array[int]:
+    """Tombstoned ordinals that nothing may read for the model any more, ascending: it has forgotten or never held them, or
+    will be trained anew without them. The others wait for an update, which reads them, and is judged by them."""
+    return array("q", session.scalars(FORGOTTEN, {"model_id": model_id}))
 
 
 def tombstoned(session: Session, dataset_id: int) -> array[int]:

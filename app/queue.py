@@ -19,6 +19,7 @@ log = structlog.get_logger()
 WORK = "expunge.work"
 SWEEP = "expunge.sweep"
 PURGE = "expunge.purge"
+REFERENCE = "expunge.reference"
 
 
 def make_celery() -> Celery:
@@ -92,6 +93,17 @@ def nudge(*model_ids: int) -> None:
         except Exception as error:  # noqa: BLE001 - a wrong password or a missing module must not fail what was committed
             log.warning("nudge.lost", model=model_id, error=type(error).__name__)
             return  # the next one would only wait for the same time-out
+
+
+def ring_references(count: int) -> None:
+    """Ring once for each reference that waits, after the commit, so that they spread over all workers. A bell too many
+    finds nothing to do."""
+    for _ in range(count):
+        try:
+            send(REFERENCE)
+        except Exception as error:  # noqa: BLE001 - as with `nudge`: the sweep catches up
+            log.warning("nudge.lost", task=REFERENCE, error=type(error).__name__)
+            return
 
 
 def send(task: str, *args: Any) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from app import audit, batches, lineage, tickets
+from app import audit, banks, batches, lineage, tickets
 from app.config import settings
 from app.db import changed
 from app.errors import StaleEpoch
@@ -261,8 +261,11 @@ def still_prepared(session: Session, digest: str) -> bool:
     return session.scalar(select(Version.id).where(Version.gradients_digest == digest).limit(1)) is not None
 
 
-def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
+def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.Purge | None = None) -> Version:
     """The one place where a version comes to be: version, pointer, obligations, tickets and event in one commit.
+
+    With it the reference bank ends, where the version was trained, or is purged of what was forgotten: `purge` is what a
+    worker has rewritten of it, and `banks.Changed` is raised when the bank keeps something else by now.
 
     Raises `StaleEpoch` when the lease is gone or the model's current version is no longer the batch's parent. That the
     verdict says publish about these bytes, and that a parent has one child, are constraints of the table.
@@ -272,6 +275,9 @@ def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
     model = session.scalars(select(Model).where(Model.id == lease.model_id).with_for_update(key_share=True)).one()
     if model.current_version_id != parent_id:
         raise StaleEpoch("The model's current version has changed since this run began.")
+    banks.lock(
+        session, model.id
+    )  # before anything is appended: whoever finishes a reference has its row, and then the log
     version = Version(
         model_id=model.id,
         number=lease.parent.number + 1 if lease.parent else 1,
@@ -312,6 +318,10 @@ def publish(session: Session, lease: Lease, candidate: Candidate) -> Version:
         tickets=[str(ticket) for ticket in fulfilled],
     )
     tell_purged(session, lease, version)
+    if version.kind is VersionKind.UNLEARNED:
+        banks.purge(session, model.id, purge)
+    else:
+        banks.ensure_after_training(session, version, lease.policy)
     return version
 
 

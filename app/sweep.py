@@ -3,10 +3,10 @@
 import structlog
 from sqlalchemy import or_, select
 
-from app import batches, schedules, store, tickets, versions
+from app import batches, references, schedules, store, tickets, versions
 from app.config import settings
 from app.db import transaction
-from app.tables import Batch, Model, Obligation, ObligationState, Verdict, Version
+from app.tables import Bank, Batch, Model, Obligation, ObligationState, Reference, Verdict, Version
 
 log = structlog.get_logger()
 
@@ -31,6 +31,12 @@ def due() -> list[int]:
         return list(session.scalars(select(Batch.model_id).where(batches.claimable()).distinct()))
 
 
+def references_due() -> int:
+    """How many workers have something to do for reference banks: a bell for each that was lost."""
+    with transaction() as session:
+        return references.due(session)
+
+
 def purge() -> int:
     """Drop weights whose days are over, idempotency keys past their term, and artifacts that no row names.
 
@@ -48,5 +54,7 @@ def referenced() -> set[str]:
         kept = set(session.scalars(select(Version.weights_digest).where(Version.weights_purged_at.is_(None))))
         kept |= set(session.scalars(select(Version.gradients_digest).where(Version.gradients_digest.is_not(None))))
         kept |= set(session.scalars(select(Version.records_digest).where(Version.records_digest.is_not(None))))
+        kept |= set(session.scalars(select(Bank.digest).where(Bank.digest.is_not(None))))
+        kept |= set(session.scalars(select(Reference.digest).where(Reference.digest.is_not(None))))
         forgotten = select(Verdict.method["forget_sha256"].as_string()).where(Verdict.method.has_key("forget_sha256"))
         return kept | set(session.scalars(forgotten))
