@@ -10,6 +10,7 @@ Zarifzadeh et al. 2024, arXiv:2312.03262), there to attack; here they stand for 
 subjects, not samples, so that a whole subject was unseen too.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlearning.division import GROUP
+from unlearning.division import GROUP, SALT
 from unlearning.gradients import Scores, scores
-from unlearning.problem import Indices, Problem
+from unlearning.problem import Indices, Problem, Recipe, Samples
 from unlearning.splits import AuditData
 
 NEVER = -1  # no reference of the group has scored the sample
@@ -35,6 +36,12 @@ class Reference:
     train: Scores
     holdout: Scores
     test: Scores
+
+    def without(self, indices: Indices) -> "Reference":
+        """The scores without those of these samples of the training set."""
+        kept_N = ~np.isin(self.out_N, indices)
+        train = Scores(*(values[kept_N] for values in vars(self.train).values()))
+        return replace(self, out_N=self.out_N[kept_N], train=train)
 
     def tensors(self) -> dict[str, Tensor]:
         """As named tensors, for safetensors."""
@@ -55,6 +62,42 @@ class Reference:
             return Reference(int(tensors["number"]), tensors["out"].numpy(), **parts)
         except KeyError as error:
             raise ValueError(f"these are no scores of a reference: {error} is missing") from None
+
+
+@dataclass(frozen=True)
+class Reseeded:
+    """A problem as it is, but for the seed of its recipe."""
+
+    problem: Problem
+    recipe: Recipe
+
+    @property
+    def train(self) -> Samples:
+        return self.problem.train
+
+    @property
+    def holdout(self) -> Samples:
+        return self.problem.holdout
+
+    @property
+    def test(self) -> Samples:
+        return self.problem.test
+
+    def build_model(self) -> nn.Module:
+        return self.problem.build_model()
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.problem.losses(outputs, targets)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.problem.correct(outputs, targets)
+
+
+def reseeded(problem: Problem, number: int) -> Problem:
+    """The problem that the reference of this number is trained on: with a seed of its own, 32 bits of a hash of the
+    recipe's seed and the number, so that no two references, nor one and its original, begin alike by design."""
+    seed = hashlib.sha256(f"{SALT}/seed\0{problem.recipe.seed}\0{number}".encode()).digest()[:4]
+    return Reseeded(problem, replace(problem.recipe, seed=int.from_bytes(seed, "big")))
 
 
 def observe(model: nn.Module, problem: Problem, number: int, out: Indices, audit: AuditData) -> Reference:
@@ -99,6 +142,31 @@ class Bank:
         reference_GN, losses_GN, strata_N = self.reference_GN.copy(), self.losses_GN.copy(), self.strata_N.copy()
         reference_GN[:, indices], losses_GN[:, indices], strata_N[indices] = NEVER, np.nan, NEVER
         return replace(self, reference_GN=reference_GN, losses_GN=losses_GN, strata_N=strata_N)
+
+    def extended(self, references: Sequence[Reference]) -> "Bank":
+        """The table with all whole groups among further references, placed after those it has, whose rows stay.
+
+        Raises:
+            ValueError: no group is whole, or they scored other unseen data, or give a sample another class.
+        """
+        more = assemble(references, len(self.strata_N))
+        for name in ("holdout_strata_M", "test_strata_T"):
+            if not np.array_equal(getattr(self, name), getattr(more, name)):
+                raise ValueError("the references scored other unseen data than the table holds")
+        both_N = (self.strata_N != NEVER) & (more.strata_N != NEVER)
+        if not np.array_equal(self.strata_N[both_N], more.strata_N[both_N]):
+            raise ValueError("the references give training samples other classes than the table holds")
+        shifted_GN = np.where(more.reference_GN == NEVER, NEVER, more.reference_GN + self.references).astype(np.int8)
+        return Bank(
+            np.concatenate([self.reference_GN, shifted_GN]),
+            np.concatenate([self.losses_GN, more.losses_GN]),
+            np.where(self.strata_N == NEVER, more.strata_N, self.strata_N),
+            np.concatenate([self.holdout_KM, more.holdout_KM]),
+            self.holdout_strata_M,
+            np.concatenate([self.test_losses_KT, more.test_losses_KT]),
+            np.concatenate([self.test_correct_KT, more.test_correct_KT]),
+            self.test_strata_T,
+        )
 
     def known(self, indices: Indices) -> NDArray[np.bool_]:
         """known_N: whether every group has a reference that never saw the sample."""
