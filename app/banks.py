@@ -111,7 +111,7 @@ def held(session: Session, model_id: int) -> Held | None:
         return None
     finished = select(Reference.number, Reference.digest).where(Reference.bank_id == bank.id)
     finished = finished.where(Reference.state == ReferenceState.DONE, Reference.digest.is_not(None))
-    scores = {number: digest for number, digest in session.execute(finished).tuples() if digest is not None}
+    scores = {number: digest for number, digest in session.execute(finished) if digest is not None}
     return Held(bank.id, model_id, bank.digest, scores, bank.facts, bank.model.dataset.sample_count)
 
 

@@ -49,7 +49,7 @@ def whole(session: Session) -> list[int]:
     """Models of whose bank a whole group is finished and not in the table: a worker died before it had assembled it."""
     done = select(Bank.model_id).join(Reference, Reference.bank_id == Bank.id)
     done = done.where(Reference.state == ReferenceState.DONE, Reference.digest.is_not(None))
-    groups = done.group_by(Bank.model_id, Bank.id, Reference.number / banks.GROUP)
+    groups = done.group_by(Bank.model_id, Bank.id, Reference.number // banks.GROUP)
     return sorted(set(session.scalars(groups.having(func.count() == banks.GROUP))))
 
 
