@@ -170,26 +170,15 @@ def _paper(suffix: str, pair: _Pair, effective: float, note: str, level: float) 
     """The paper's own figure, and the false positives that it does not give."""
     recall = float((pair.forget_N < 0).mean())
     rate = min(1.0, float(pair.matching.weights_M @ (pair.unseen_M < 0)))
-    text = f"called member at the threshold of 1/2 by {note}"
+
+    def statistic(name: str, share: float, n: float, count: int, interval: str, text: str) -> Statistic:
+        low, high = wilson(share, n, level)
+        low, high = min(low, share), max(high, share)  # at 0 and 1 they differ by rounding
+        text = f"share of {text}, called member at the threshold of 1/2 by {note}"
+        return Statistic(f"{name}{suffix}", share, low, high, level, count, "the paper's attack", interval, text)
+
+    n_f, n_h = len(pair.forget_N), len(pair.unseen_M)
     return [
-        Statistic(
-            f"paper_recall{suffix}",
-            recall,
-            *wilson(recall, len(pair.forget_N), level),
-            level,
-            len(pair.forget_N),
-            "the paper's attack",
-            "Wilson",
-            f"share of D_f {text}",
-        ),
-        Statistic(
-            f"paper_fpr{suffix}",
-            rate,
-            *wilson(rate, effective, level),
-            level,
-            len(pair.unseen_M),
-            "the paper's attack",
-            f"Wilson, effective n {effective:.1f}",
-            f"share of unseen samples, weighted as D_f, {text}",
-        ),
+        statistic("paper_recall", recall, n_f, n_f, "Wilson", "D_f"),
+        statistic("paper_fpr", rate, effective, n_h, f"Wilson, effective n {effective:.1f}", "unseen samples like D_f"),
     ]

@@ -161,7 +161,7 @@ class Attacks:
 def fit_attacks(model: nn.Module, problem: Problem, members_N: Indices, tuning: TuningData, seed: int = 0) -> Attacks:
     """Fit both on members of `model` against unseen tuning data: two passes of forward passes and a second of fitting.
 
-    The network sees as many members as unseen samples, evenly spaced over the larger set, so that its threshold of 1/2
+    The network sees as many members as unseen samples, drawn from the larger set, so that its threshold of 1/2
     favours neither. Where we differ from the paper: the version itself stands in for the shadow models, whose training
     would cost as much as its own; so the attack is stronger than the paper's, and samples that it was fitted on may not
     be asked (`knows`).
@@ -176,10 +176,10 @@ def fit_attacks(model: nn.Module, problem: Problem, members_N: Indices, tuning: 
     layer = penultimate(model, problem.train, members_N[:2], device)
     members = _seen(model, problem.train, members_N, layer, device)
     count = min(len(members_N), len(tuning.holdout))
-    others = _seen(model, tuning.holdout, _evenly(len(tuning.holdout), count), None, device)
+    others = _seen(model, tuning.holdout, _drawn(len(tuning.holdout), count, seed), None, device)
     if members is None or others is None:
         return Attacks(None, None, members_N)
-    chosen = torch.from_numpy(_evenly(len(members_N), count))
+    chosen = torch.from_numpy(_drawn(len(members_N), count, seed))
     attack = fit_network(members.answers_NF[chosen], others.answers_NF, seed)
     centres = None if layer is None else fit_centres(layer, members.features_ND, members.strata_N)
     return Attacks(attack, centres, members_N)
@@ -249,6 +249,6 @@ def features_of(caught: list[Tensor]) -> Tensor:
     return caught.pop()[:, :-1]
 
 
-def _evenly(length: int, count: int) -> Indices:
-    """`count` of `length` positions, evenly spaced, ascending."""
-    return np.linspace(0, length - 1, count).astype(np.int64)
+def _drawn(length: int, count: int, seed: int) -> Indices:
+    """`count` of `length` positions at random, ascending: every n-th would take one class of data that is in turns."""
+    return np.sort(np.random.default_rng(seed).permutation(length)[:count])

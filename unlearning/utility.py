@@ -1,11 +1,13 @@
 """What an update did to utility beside mean accuracy: losses, calibration, answers, classes. All on the audit's test."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy has no stubs
 
 from unlearning.gradients import Scores
-from unlearning.intervals import Interval, bonett_price, normal_quantile, wilson
+from unlearning.intervals import Interval, bonett_price, normal_quantile, wider, wilson
 from unlearning.membership import MINIMUM_CLASS, Floats
 from unlearning.signals import Signals
 from unlearning.statistics import Statistic
@@ -117,6 +119,7 @@ def _ece(name: str, gaps_NK: Floats, sums_BK: Floats, level: float) -> Statistic
 def _churn(changed: int, n: int, level: float) -> Statistic:
     note = "share of the audit test's samples whose answer changed, for better or worse"
     low, high = wilson(changed / n, n, level)
+    low, high = min(low, changed / n), max(high, changed / n)  # at 0 and 1 they differ by rounding
     return Statistic("churn", changed / n, low, high, level, n, "paired with the parent", "Wilson", note)
 
 
@@ -155,13 +158,16 @@ def _pairs(before: Scores, after: Scores, rows_N: Answers) -> tuple[int, int, in
     return int((is_now & ~was).sum()), int((was & ~is_now).sum()), len(was)
 
 
-def worst_class(before: Scores, after: Scores, level: float) -> Statistic:
+def worst_class(
+    before: Scores, after: Scores, level: float, noise: Mapping[int, Callable[[float], float]] | None = None
+) -> Statistic:
     """The smallest change of accuracy over the classes of the test, with an interval for the smallest true change.
 
     With K classes each has a Bonett-Price interval at the level 1 - (1 - level) / K (Bonferroni), so that all hold
     together; then the smallest true change lies between the smallest lower and the smallest upper end, whichever class it
     is of. Nothing is gained or lost by having looked for the worst. Classes of fewer than `MINIMUM_CLASS` samples are
-    left out; where all are, they are taken together.
+    left out; where all are, they are taken together. `noise` gives, for a class and a level, half the width of what its
+    accuracy differs by between two trainings; it is added in squares.
 
     Raises:
         ValueError: there are no samples, or they are not the same.
@@ -174,12 +180,18 @@ def worst_class(before: Scores, after: Scores, level: float) -> Statistic:
     pairs = [_pairs(before, after, rows_N) for rows_N in sets]
     changes = [(gained - lost) / n for gained, lost, n in pairs]
     together = 1 - (1 - level) / len(sets)
-    intervals: list[Interval] = [bonett_price(*pair, together) for pair in pairs]
+    margins = [noise[int(c)](together) if noise and int(c) in noise else 0.0 for c in large] or [0.0]
+    intervals: list[Interval] = [
+        wider(change, bonett_price(*pair, together), margin)
+        for change, pair, margin in zip(changes, pairs, margins, strict=True)
+    ]
     worst = int(np.argmin(changes))
     low, high = min(low for low, _ in intervals), min(high for _, high in intervals)
     note = f"class {large[worst]}; the smallest of {len(sets)} changes" if len(large) else "all classes taken together"
     if len(large) < len(classes):
         note += f"; {len(classes) - len(large)} classes with fewer than {MINIMUM_CLASS} test samples left out"
+    if noise:
+        note += "; what a class differs by between trainings is counted in"
     interval = f"Bonett-Price at {together:.4f} for each class, simultaneous"
     estimate = changes[worst]
     ends = min(low, estimate), max(high, estimate)
