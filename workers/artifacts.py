@@ -14,6 +14,7 @@ from torch import Tensor
 
 from app import store
 from app.errors import Gone
+from unlearning.bank import Bank, Reference
 from unlearning.difficulty import Difficulty
 from unlearning.evidence import Standing
 from unlearning.gradients import GradientSum, Scores
@@ -142,6 +143,34 @@ def load_records(digest: str) -> Records:
         return Records.from_tensors(load(store.get(digest)))
     except ValueError:
         raise Gone(f"Artifact sha256:{digest} was made by an earlier release: these are no records.") from None
+
+
+def save_reference(reference: Reference, bank_id: int) -> str:
+    """Keep what a reference shows; returns its digest. `bank_id` stands in the file's head, so that two models that are
+    trained alike never share the bytes."""
+    return store.put(bytes(save(reference.tensors(), metadata={"bank": str(bank_id)})))
+
+
+def load_reference(digest: str) -> Reference:
+    """What a reference shows, by digest. Raises `Corrupt`, or `Gone`, also where an earlier release has made it."""
+    try:
+        return Reference.from_tensors(load(store.get(digest)))
+    except ValueError as error:
+        raise Gone(f"Artifact sha256:{digest} was made by an earlier release: {error}.") from None
+
+
+def save_bank(bank: Bank, bank_id: int) -> tuple[str, int]:
+    """Keep a bank's table; returns its digest and its size in bytes. Its head names the bank, as a reference's does."""
+    data = bytes(save(bank.tensors(), metadata={"bank": str(bank_id)}))
+    return store.put(data), len(data)
+
+
+def load_bank(digest: str) -> Bank:
+    """A bank's table, by digest. Raises `Corrupt`, or `Gone`, also where an earlier release has made it."""
+    try:
+        return Bank.from_tensors(load(store.get(digest)))
+    except ValueError as error:
+        raise Gone(f"Artifact sha256:{digest} was made by an earlier release: {error}.") from None
 
 
 def save_ordinals(ordinals: Indices) -> str:

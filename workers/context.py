@@ -25,6 +25,11 @@ from workers.pulse import Pulse
 log = structlog.get_logger()
 
 
+def device() -> torch.device:
+    """CUDA where it is there."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass
 class Context:
     """One run's things, each made when it is first asked for."""
@@ -34,7 +39,7 @@ class Context:
 
     @cached_property
     def device(self) -> torch.device:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return device()
 
     @cached_property
     def problem(self) -> Problem:

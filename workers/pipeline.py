@@ -7,10 +7,11 @@ from itertools import pairwise
 import numpy as np
 import structlog
 
-from app import batches, lineage, runs, store
+from app import batches, lineage, runs, store, sweep
 from app.db import transaction
 from app.errors import Corrupt, Gone, ServiceError, StaleEpoch, whereabouts
-from app.tables import BatchKind, Version
+from app.queue import ring_references
+from app.tables import BatchKind, Version, VersionKind
 from unlearning.gradients import NonFinite
 from unlearning.training import Diverged
 from workers.context import Context
@@ -51,6 +52,8 @@ def run(lease: runs.Lease) -> None:
             return
     if version is not None:
         bound.info("run.published", version=version.number)
+        if lease.policy.bank.build == "training" and version.kind is not VersionKind.UNLEARNED:
+            ring_references(sweep.references_due())
         settle(context, version)
 
 
@@ -74,22 +77,27 @@ def climb(context: Context) -> Version | None:
 
 
 def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.FilteringBoundLogger) -> None:
-    """Put the failure on record. What a user's code raised is named by kind and place, never by its text: that may
-    hold somebody's id."""
+    """Put the failure on record."""
+    detail, again = explained(error)
+    bound.error("run.failed", why=detail)
+    try:
+        with transaction() as session:
+            runs.fail(session, lease, detail, again=again)
+    except StaleEpoch:
+        bound.warning("run.superseded")
+
+
+def explained(error: Exception) -> tuple[str, bool]:
+    """What is put on record of a failure, and whether another attempt may help. What a user's code raised is named by kind
+    and place, never by its text: that may hold somebody's id."""
     if isinstance(error, ServiceError):
         detail = error.detail
     elif isinstance(error, Refused | Diverged | NonFinite):
         detail = str(error)
     else:
         detail = whereabouts(error)
-    bound.error("run.failed", why=detail)
     # A missing or damaged parent, or a set-up that does not fit, will be the same in a minute.
-    again = not isinstance(error, Refused | Corrupt | Gone)
-    try:
-        with transaction() as session:
-            runs.fail(session, lease, detail, again=again)
-    except StaleEpoch:
-        bound.warning("run.superseded")
+    return detail, not isinstance(error, Refused | Corrupt | Gone)
 
 
 def settle(context: Context, version: Version) -> None:

@@ -1,4 +1,5 @@
-"""The heartbeat of a run: a thread that renews the lease while the work goes on, and tells the work when it is lost."""
+"""The heartbeat of a run, or of a reference's training: a thread that renews the lease while the work goes on, and tells
+the work when it is lost."""
 
 import threading
 import time
@@ -6,11 +7,13 @@ from types import TracebackType
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from app import runs
+from app import references, runs
 from app.config import settings
 from app.db import transaction
 from app.errors import StaleEpoch
+from app.references import ReferenceLease
 
 log = structlog.get_logger()
 
@@ -22,10 +25,10 @@ class Pulse:
     """Use as a context manager around the work; call `step` between its parts.
 
     The lease is renewed three times within its term. Postgres being away for a moment is no loss: only an answer that
-    the batch is no longer ours is, and then `step` raises `StaleEpoch` at the next opportunity.
+    the work is no longer ours is, and then `step` raises `StaleEpoch` at the next opportunity.
     """
 
-    def __init__(self, lease: runs.Lease) -> None:
+    def __init__(self, lease: runs.Lease | ReferenceLease) -> None:
         self.lease = lease
         self.rung: str | None = None
         self.now = ("claimed", 0.0)
@@ -46,9 +49,9 @@ class Pulse:
         self.thread.join()
 
     def step(self, fraction: float, text: str) -> None:
-        """Say what is being done. Raises `StaleEpoch` when another run has the batch."""
+        """Say what is being done. Raises `StaleEpoch` when another worker has it."""
         if self.lost.is_set():
-            raise StaleEpoch("Another run has taken this batch over.")
+            raise StaleEpoch("Another worker has taken this over.")
         self.now = (text, min(max(fraction, 0.0), 1.0))
         if time.monotonic() - self.shown >= SHOW_SECONDS:
             self._renew()
@@ -65,12 +68,17 @@ class Pulse:
     def _renew(self) -> None:
         with self.writing:
             self.shown = time.monotonic()
-            text, fraction = self.now
             try:
                 with transaction() as session:
-                    held = runs.heartbeat(session, self.lease, rung=self.rung, step=text, progress=fraction)
+                    held = self._heartbeat(session)
             except SQLAlchemyError as error:
-                log.warning("heartbeat.missed", batch=str(self.lease.batch_id), error=type(error).__name__)
+                log.warning("heartbeat.missed", model=self.lease.model, error=type(error).__name__)
                 return
             if not held:
                 self.lost.set()
+
+    def _heartbeat(self, session: Session) -> bool:
+        text, fraction = self.now
+        if isinstance(self.lease, ReferenceLease):
+            return references.heartbeat(session, self.lease, fraction)
+        return runs.heartbeat(session, self.lease, rung=self.rung, step=text, progress=fraction)

@@ -4,7 +4,7 @@ from celery.signals import worker_process_init
 
 from app import logs, sweep
 from app.db import engine
-from app.queue import PURGE, SWEEP, WORK, celery, nudge
+from app.queue import PURGE, REFERENCE, SWEEP, WORK, celery, nudge, ring_references
 
 __all__ = ["celery"]
 
@@ -24,10 +24,19 @@ def work(model_id: int) -> None:
     pipeline.work(model_id)
 
 
+@celery.task(name=REFERENCE)
+def reference() -> None:
+    """Train one reference of a bank that is being built."""
+    from workers import references  # as above
+
+    references.work()
+
+
 @celery.task(name=SWEEP)
 def sweep_due() -> None:
     """Find what is due and ring for it."""
     nudge(*sweep.due())
+    ring_references(sweep.references_due())
 
 
 @celery.task(name=PURGE)

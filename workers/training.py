@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from app import lineage, policy, runs, store
+from app.banks import held
 from app.db import transaction
 from app.tables import BatchKind, Decision, Verdict, Version, VersionKind
 from unlearning.gradients import Scores, scores
@@ -15,7 +16,7 @@ from unlearning.intervals import wilson
 from unlearning.problem import Indices
 from unlearning.statistics import LEVEL, Statistic
 from unlearning.training import restore, train
-from workers import artifacts, records
+from workers import artifacts, banks, records
 from workers.context import Context
 from workers.problems import Refused
 
@@ -61,9 +62,11 @@ def retrain(context: Context) -> Version:
         kept=records.of_training(context, trained.keeper),
     )
     with transaction() as session:
+        ended = held(session, lease.model_id)
         version = runs.publish(session, lease, candidate)
         if lease.parent:
             runs.backfill(session, lease, truths, version)
+    banks.discard(ended)
     return version
 
 

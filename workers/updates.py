@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app import lineage, policy, runs, store
+from app.banks import Changed
 from app.db import transaction
 from app.policy import Judgement
 from app.tables import Decision, Version, VersionKind
@@ -14,7 +15,7 @@ from unlearning.problem import Indices
 from unlearning.statistics import LEVEL, Statistic
 from unlearning.training import restore
 from unlearning.validation import validate
-from workers import artifacts, records
+from workers import artifacts, banks, records
 from workers.context import Context
 from workers.methods import by_method
 from workers.rungs import RUNGS, Inapplicable, Task, Updated
@@ -90,22 +91,33 @@ def verdict_on(context: Context, task: Task, statistics: dict[str, dict[str, Any
 
 
 def publish(context: Context, data: bytes, verdict_id: int, forget: Indices, *, journal_undone: bool) -> Version:
-    """Store the bytes, and what the version keeps of its line's training, then publish them."""
+    """Store the bytes, and what the version keeps of its line's training, then publish them.
+
+    What is forgotten leaves the reference bank in the same commit. Where another worker has changed the bank meanwhile, it
+    is purged anew.
+    """
     lease = context.lease
     context.pulse.step(1.0, "publishing")
     digest = store.put(data)
     kept = records.of_update(context, forget, undone=journal_undone)
-    with transaction() as session:
-        excluded = lineage.not_held(session, lease.batch_id, lease.model_id, lease.dataset_id)
-        candidate = runs.Candidate(
-            verdict_id=verdict_id,
-            kind=VersionKind.UNLEARNED,
-            weights_digest=digest,
-            weights_bytes=len(data),
-            excluded_digest=lineage.digest(excluded),
-            excluded_count=len(excluded),
-            forgotten=len(forget),
-            environment=context.environment(),
-            kept=kept,
-        )
-        return runs.publish(session, lease, candidate)
+    while True:
+        purge = banks.without(lease.model_id, forget)
+        try:
+            with transaction() as session:
+                excluded = lineage.not_held(session, lease.batch_id, lease.model_id, lease.dataset_id)
+                candidate = runs.Candidate(
+                    verdict_id=verdict_id,
+                    kind=VersionKind.UNLEARNED,
+                    weights_digest=digest,
+                    weights_bytes=len(data),
+                    excluded_digest=lineage.digest(excluded),
+                    excluded_count=len(excluded),
+                    forgotten=len(forget),
+                    environment=context.environment(),
+                    kept=kept,
+                )
+                version = runs.publish(session, lease, candidate, purge)
+        except Changed:
+            continue
+        banks.discard(purge.seen if purge else None)
+        return version
