@@ -129,15 +129,18 @@ def order(session: Session, model: Model, version: Version | None, wanted: int, 
     Call it before anything is appended to the log: it locks the model, the bank and its references.
 
     Raises:
-        Conflict: the policy says `never`, or nothing was trained yet.
+        Conflict: the policy says `never`, nothing was trained yet, or the version is not the newest that was.
         Unprocessable: not a multiple of four, or more than the policy's `bank.most`.
     """
     session.execute(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True))
     rules = PolicyBody.model_validate(policy.current(session, model.id).body).bank
     if rules.build == "never":
         raise Conflict("The model's policy says `bank.build` never. Replace the policy first.")
-    if version is None:
+    newest = anchor(session, model.id)
+    if version is None or newest is None:
         raise Conflict("The model has no trained version yet. Order the bank after its first training.")
+    if version.id != newest.id:
+        raise Conflict(f"Version {newest.number} has been trained since. Order its bank instead.")
     if wanted < GROUP or wanted % GROUP:
         raise Unprocessable(f"References come by groups of {GROUP}: ask for a multiple of it.")
     if wanted > rules.most:
@@ -145,7 +148,7 @@ def order(session: Session, model: Model, version: Version | None, wanted: int, 
     bank = lock(session, model.id)
     if bank is None:
         return create(session, version, wanted, why, by)
-    assert bank.version_id == version.id, "the training that made a newer version has retired the bank"
+    assert bank.version_id == version.id, "a training retires the bank of the line before"
     grow(session, bank, wanted, why, by)
     return bank
 

@@ -149,7 +149,8 @@ class ModelView(BaseModel):
     problem: str
     current_version: str | None
     pending_obligations: int
-    held: str | None = Field(description="Why a due batch is not closed")
+    held: str | None = Field(description="Why pending tickets wait: for an operator, or for what may settle a verdict")
+    stopped: str | None = Field(description="Why no approximate update is published at present; null when they are")
     created_at: datetime
 
 
@@ -234,6 +235,10 @@ class RetrainRequest(Request):
 
 class FlushRequest(Request):
     approve_cap: bool = Field(default=False, description="Let the batch pass the policy's cap (scope policies:approve)")
+
+
+class ResumeRequest(Request):
+    why: Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
 
 
 class ScheduleRequest(Request):

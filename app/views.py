@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import manifests, runs, tickets, versions
+from app.policy import stored
 from app.schemas import (
     BatchView,
     Counts,
@@ -125,6 +126,7 @@ def model(session: Session, row: Model) -> ModelView:
         current_version=f"{row.name}-v{current.number}" if current else None,
         pending_obligations=session.scalar(waiting) or 0,
         held=row.held,
+        stopped=row.stopped,
         created_at=row.created_at,
     )
 
@@ -204,9 +206,8 @@ def verdict(row: Verdict) -> VerdictView:
 
 
 def policy(row: Policy, name: str) -> PolicyView:
-    return PolicyView.model_validate(
-        {"model": name, "number": row.number, "author": row.author, "created_at": row.created_at, "policy": row.body}
-    )
+    body = stored(row.body)
+    return PolicyView(model=name, number=row.number, author=row.author, created_at=row.created_at, policy=body)
 
 
 def schedule(row: Schedule) -> ScheduleView:

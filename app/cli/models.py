@@ -71,8 +71,77 @@ def versions(name: str) -> None:
         kept = f"{row['records_bytes']:,} bytes" if row["records_bytes"] is not None else "–"
         table.add_row(row["version"], row["kind"], *times, row["weights_sha256"][:16], kept)
     console.print(table)
+    if model["bank"]:
+        console.print(f"reference bank: {model['bank']}")
     if model["running"]:
         console.print(f"working: {model['running']['why']}; {model['running']['step'] or 'waits for a worker'}")
+
+
+@app.command()
+def bank(
+    name: str,
+    references: Annotated[
+        int | None, typer.Option(help="Models to train, by groups of four; the policy's otherwise")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without asking")] = False,
+    wait: Annotated[bool, typer.Option(help="Follow it to its end")] = True,
+) -> None:
+    """Build a model's reference bank, or let it grow, after saying what that costs."""
+    service = api()
+    found = service.get(f"/models/{part(name)}/bank", references=references)
+    if found["state"] is not None:
+        console.print(f"{name} has a bank: {in_short(found)}")
+    cost = found["cost"]
+    if found["state"] is None or found["failed"] or cost["references"] > found["wanted"]:
+        console.print(price(cost))
+        if not yes:
+            typer.confirm("Go on?", abort=True)
+        found = service.post(f"/models/{part(name)}/bank", {"references": cost["references"]})
+    if wait:
+        console.print(f"{name}: {in_short(follow_bank(service, name))}")
+
+
+def price(cost: dict[str, Any]) -> str:
+    """What is about to be spent, before it is."""
+    each = f"{cost['trainings']} trainings on three quarters of the data, for a bank of {cost['references']} references"
+    time_taken = "time unknown: the last training's was not recorded"
+    if cost["seconds"] is not None:
+        time_taken = f"about {cost['seconds']:,.0f} s on one worker; n workers take an n-th of it"
+    return f"This takes {each}: {time_taken}. Its table keeps {cost['bytes']:,} bytes and more."
+
+
+def in_short(found: dict[str, Any]) -> str:
+    """A bank's state on one line."""
+    in_table = found["facts"]["references"] if found["facts"] else 0
+    shown = f"{found['state']}, {found['done']} of {found['wanted']} references, {in_table} of them in the table"
+    if found["failed"]:
+        numbers = ", ".join(str(each["number"]) for each in found["failed"])
+        shown += f"; failed: {numbers} ({found['failed'][0]['failure']}); order again to give them another chance"
+    return shown
+
+
+def follow_bank(service: Api, name: str) -> dict[str, Any]:
+    """Show how its references are trained until none is. Raises `ServiceError` when a training has ended the bank."""
+    with progress() as bars:
+        bar = bars.add_task(f"{name}: bank", total=1.0, step="waits for a worker")
+        while True:
+            found: dict[str, Any] = service.get(f"/models/{part(name)}/bank")
+            if found["state"] is None:
+                raise ServiceError(
+                    f"{name} has no bank any more: a training or a fault has ended it, and the log says which."
+                )
+            if finished(found):
+                return found
+            share = (found["done"] + sum(each["progress"] for each in found["running"])) / found["wanted"]
+            show(bars, bar, share, f"{found['done']} of {found['wanted']} done, {len(found['running'])} in training")
+            time.sleep(POLL_SECONDS)
+
+
+def finished(found: dict[str, Any]) -> bool:
+    """Nothing of the bank is to come: every reference is done or has failed, and whole groups are in the table."""
+    if found["done"] + len(found["failed"]) < found["wanted"]:
+        return False
+    return bool(found["failed"]) or (found["facts"] or {}).get("references") == found["wanted"]
 
 
 @app.command()

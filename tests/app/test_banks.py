@@ -179,6 +179,14 @@ class TestOrder:
         with pytest.raises(Conflict, match="no trained version"):
             order(story.register())
 
+    def test_a_version_that_another_training_has_followed_gets_none(self, model_id: int) -> None:
+        with transaction() as session:
+            stale = banks.anchor(session, model_id)
+        story.retrain(model_id)
+        story.work(model_id)
+        with pytest.raises(Conflict, match="Version 2"), transaction() as session:
+            banks.order(session, session.get_one(Model, model_id), stale, 4, "late", "operator")
+
     def test_of_two_who_order_at_once_neither_gets_a_second_bank(self, model_id: int) -> None:
         barrier = threading.Barrier(2)
 

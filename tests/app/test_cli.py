@@ -19,8 +19,8 @@ from app.config import settings
 from app.db import transaction
 from app.errors import ServiceError, Unauthenticated
 from app.policy import PolicyBody
-from app.tables import Policy, Ticket, Version
-from tests.app import story
+from app.tables import Bank, Policy, Ticket, Verdict, Version
+from tests.app import story, test_banks
 
 Run = Callable[..., Result]
 
@@ -132,6 +132,72 @@ def test_versions_show_what_is_kept_of_their_training(run: Run) -> None:
     with transaction() as session:
         session.execute(update(Version).values(records_digest="ab" * 32, records={"bytes": 816_000}))
     assert "816,000" in run("models", "show", "m").output
+
+
+def timed() -> None:
+    with transaction() as session:
+        session.execute(update(Verdict).values(seconds={"train": 100.0}))
+
+
+def test_a_bank_says_what_it_costs_and_asks_first(run: Run) -> None:
+    timed()
+    asked = run("models", "bank", "m", "--references", "4", "--no-wait", stdin="n\n")
+    assert asked.exit_code == 1
+    told = " ".join(asked.output.split())
+    assert "4 trainings on three quarters of the data" in told
+    assert "about 300 s on one worker" in told
+    assert "260 bytes" in told
+    assert story.all_of(Bank) == []
+    run("models", "bank", "m", "--references", "4", "--no-wait", stdin="y\n")
+    assert [made.wanted for made in story.all_of(Bank)] == [4]
+    assert "reference bank: building" in run("models", "show", "m").output
+
+
+def test_a_bank_that_is_there_is_not_asked_for_again(run: Run) -> None:
+    run("models", "bank", "m", "--references", "4", "--yes", "--no-wait")
+    again = run("models", "bank", "m", "--no-wait")
+    assert again.exit_code == 0
+    assert "building, 0 of 4 references" in again.output
+    run("models", "bank", "m", "--references", "8", "--yes", "--no-wait")
+    assert [made.wanted for made in story.all_of(Bank)] == [8]
+
+
+def test_a_bank_is_followed_to_its_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time the command waits, a worker gets one reference done; the last of them puts the table together."""
+    waits: list[float] = []
+
+    def worker(seconds: float) -> None:
+        waits.append(seconds)
+        test_banks.complete(test_banks.claimed())
+        if len(waits) == 4:
+            test_banks.assembled(story.all_of(Bank)[0].model_id)
+
+    monkeypatch.setattr(models.time, "sleep", worker)
+    done = run("models", "bank", "m", "--references", "4", "--yes")
+    assert len(waits) == 4
+    assert "ready, 4 of 4 references, 4 of them in the table" in " ".join(done.output.split())
+
+
+def test_a_bank_whose_reference_failed_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worker(_: float) -> None:
+        for again in range(4):
+            lease = test_banks.claimed()
+            test_banks.fail(lease, again=False) if again == 2 else test_banks.complete(lease)
+
+    monkeypatch.setattr(models.time, "sleep", worker)
+    done = run("models", "bank", "m", "--references", "4", "--yes")
+    assert "failed: 2 (it broke)" in " ".join(done.output.split())
+
+
+def test_a_bank_that_a_training_ends_is_not_followed_for_ever(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worker(_: float) -> None:
+        model_id = story.all_of(Bank)[0].model_id
+        story.retrain(model_id)
+        story.work(model_id)
+
+    monkeypatch.setattr(models.time, "sleep", worker)
+    with pytest.raises(ServiceError, match="no bank any more"):
+        run("models", "bank", "m", "--references", "4", "--yes")
 
 
 def test_an_audit_becomes_one_file_for_a_browser(run: Run, tmp_path: Path) -> None:

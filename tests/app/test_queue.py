@@ -25,8 +25,26 @@ def test_a_broker_that_is_down_is_reported_once_and_not_waited_for(
     assert [(line["event"], line["model"]) for line in lines] == [("nudge.lost", 1)]
 
 
+def test_each_reference_rings_once_and_a_broker_that_is_down_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[str] = []
+    monkeypatch.setattr(queue, "send", rung.append)
+    queue.ring_references(3)
+    assert rung == [queue.REFERENCE] * 3
+
+    def broken(task: str) -> None:
+        rung.append(task)
+        raise OSError("no bell")
+
+    monkeypatch.setattr(queue, "send", broken)
+    with structlog.testing.capture_logs() as lines:
+        queue.ring_references(3)
+    assert len(rung) == 4
+    assert [line["event"] for line in lines] == ["nudge.lost"]
+
+
 def test_tasks_are_named_by_strings_that_the_workers_know() -> None:
-    assert {queue.WORK, queue.SWEEP, queue.PURGE} == {"expunge.work", "expunge.sweep", "expunge.purge"}
+    names = {queue.WORK, queue.SWEEP, queue.PURGE, queue.REFERENCE}
+    assert names == {"expunge.work", "expunge.sweep", "expunge.purge", "expunge.reference"}
     tasks = {entry["task"] for entry in queue.celery.conf.beat_schedule.values()}
     assert tasks == {queue.SWEEP, queue.PURGE}
 
@@ -69,6 +87,7 @@ def test_an_answer_does_not_wait_for_the_doorbell(
         ("/models", {"name": "n", "dataset": "people", "problem": "digits"}),
         ("/models/m/flush", {}),
         (f"/batches/{lease.batch_id}/retry", {}),
+        ("/models/m/bank", {"references": 4}),
         ("/retrains", {"model": "m", "why": "x"}),
         ("/deletions", {"dataset": "people", "sample_ids": ["s-0002"], "reason": "other"}),
     ):
