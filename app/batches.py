@@ -4,14 +4,13 @@ A batch closes when it is large enough, its oldest obligation has waited long en
 flushes. It takes every pending obligation of its model at that moment; later tickets go to the next one.
 """
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app import audit, policy, tickets
+from app import audit, due, policy, tickets
 from app.errors import Conflict, NotFound
 from app.policy import PolicyBody
 from app.tables import (
@@ -22,12 +21,10 @@ from app.tables import (
     Obligation,
     ObligationState,
     Policy,
-    Reason,
     Ticket,
     TicketState,
     Trigger,
     Version,
-    VersionKind,
 )
 
 OPEN = (BatchState.READY, BatchState.RUNNING)
@@ -52,18 +49,6 @@ TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
 }
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """What a model's pending obligations add up to, by the database's clock."""
-
-    now: datetime
-    samples: int
-    oldest: datetime | None
-    deadline: datetime | None
-    unlawful: bool
-    tiers: frozenset[str]
-
-
 def close_due(session: Session, model_id: int) -> Batch | None:
     """Close the model's batch if it is due and no other is open; None otherwise.
 
@@ -73,132 +58,35 @@ def close_due(session: Session, model_id: int) -> Batch | None:
     still_open = select(Batch.id).where(Batch.model_id == model_id, Batch.state.in_(OPEN)).limit(1)
     if model.current_version_id is None or session.scalar(still_open) is not None:
         return None
-    waiting, rules = pending(session, model_id), policy.current(session, model_id)
-    body = PolicyBody.model_validate(rules.body)
-    trigger = due(waiting, body, flush=model.flush_requested_at is not None)
-    if waiting.samples == 0:
+    pending, rules = due.waiting(session, model_id), policy.current(session, model_id)
+    if pending.samples == 0:
         # What was asked for is for the tickets of that time: an approval must not wait for a mass deletion to come.
-        model.flush_requested_at = model.cap_approved_at = None
+        model.flush_requested_at = model.cap_approved_at = model.deferral = None
         say_held(session, model, None)
         return None
-    if trigger is None:
+    body, drift = policy.stored(rules.body), due.Drift.now(session, model)
+    closing = due.closing(session, model, pending, drift, body)
+    if closing is None:
+        deferral = due.Deferral.of(model)
+        if deferral is not None:
+            say_held(session, model, deferral.says)
         return None
-    drift = Drift.now(session, model)
-    if hold(session, model, drift, waiting, body):
+    if hold(session, model, drift, pending, body):
         return None
-    model.flush_requested_at = model.cap_approved_at = None
-    why = must_retrain(waiting, drift, body)
-    kind = BatchKind.RETRAIN if why else BatchKind.UNLEARN
-    batch = open_batch(session, model, rules, kind, trigger, why or f"closed by {trigger}", "expunge")
+    model.flush_requested_at = model.cap_approved_at = model.deferral = None
+    batch = open_batch(session, model, rules, closing.kind, closing.trigger, closing.why, "expunge")
     take(session, batch, [ObligationState.PENDING])
     closed(session, batch)
     return batch
 
 
-def pending(session: Session, model_id: int) -> Waiting:
-    """Sum up the model's pending obligations."""
-    row = session.execute(
-        select(
-            func.now(),
-            func.coalesce(func.sum(Obligation.samples), 0),
-            func.min(Obligation.created_at),
-            func.min(Obligation.deadline_at),
-            func.coalesce(func.bool_or(Ticket.reason == Reason.UNLAWFUL_TRAINING), False),
-            func.array_agg(Ticket.risk_tier.distinct()),
-        )
-        .join(Ticket, Ticket.id == Obligation.ticket_id)
-        .where(Obligation.model_id == model_id, Obligation.state == ObligationState.PENDING)
-    ).one()
-    now, samples, oldest, deadline, unlawful, tiers = row
-    return Waiting(now, int(samples), oldest, deadline, unlawful, frozenset(str(tier) for tier in tiers or ()))
-
-
-def due(waiting: Waiting, body: PolicyBody, *, flush: bool) -> Trigger | None:
-    """Why a batch should close now, if it should."""
-    limits = body.batching
-    if waiting.oldest is None:
-        return None
-    if flush:
-        return Trigger.FLUSH
-    if waiting.samples >= limits.max_samples:
-        return Trigger.SIZE
-    if waiting.now - waiting.oldest >= timedelta(seconds=limits.max_wait_seconds):
-        return Trigger.AGE
-    margin = timedelta(seconds=limits.deadline_margin_seconds)
-    if waiting.deadline is not None and waiting.deadline - waiting.now <= margin:
-        return Trigger.DEADLINE
-    return None
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far approximate updates have led away from the last training."""
-
-    live: int
-    forgotten: int
-    updates: int
-    since: datetime
-    days: float
-
-    @classmethod
-    def now(cls, session: Session, model: Model) -> "Drift":
-        """As it stands: at the model's current version, up to this moment."""
-        drift = cls.up_to(session, session.get_one(Version, model.current_version_id))
-        clock = session.scalars(select(func.now())).one()
-        return replace(drift, days=(clock - drift.since).total_seconds() / 86_400)
-
-    @classmethod
-    def up_to(cls, session: Session, version: Version) -> "Drift":
-        """As it stood when `version` was published, counted from the newest version that was trained, not unlearned."""
-        exact = [VersionKind.TRAINED, VersionKind.RETRAINED]
-        earlier = select(Version).where(Version.model_id == version.model_id, Version.number <= version.number)
-        anchor = session.scalars(earlier.where(Version.kind.in_(exact)).order_by(Version.number.desc()).limit(1)).one()
-        later = session.execute(
-            select(func.coalesce(func.sum(Version.forgotten), 0), func.count()).where(
-                Version.model_id == version.model_id, Version.number > anchor.number, Version.number <= version.number
-            )
-        ).one()
-        return cls(
-            live=version.model.dataset.sample_count - anchor.excluded_count,
-            forgotten=int(later[0]),
-            updates=later[1],
-            since=anchor.published_at,
-            days=(version.published_at - anchor.published_at).total_seconds() / 86_400,
-        )
-
-
-def must_retrain(waiting: Waiting, drift: Drift, body: PolicyBody) -> str | None:
-    """The sentence that sends a batch straight to a retrain, or None."""
-    if waiting.unlawful:
-        return "a ticket's reason is unlawful_training: it gets no approximate answer"
-    tiers = waiting.tiers & {str(tier) for tier in body.retrain_tiers}
-    if tiers:
-        return f"the policy retrains for risk tier {', '.join(sorted(tiers))}"
-    share = (drift.forgotten + waiting.samples) / max(drift.live, 1)
-    if share > body.drift.max_share:
-        return f"drift budget: {share:.1%} forgotten since the last training exceeds {body.drift.max_share:.1%}"
-    if drift.updates + 1 > body.drift.max_updates:
-        return f"drift budget: {body.drift.max_updates} updates since the last training are spent"
-    if drift.days > body.drift.max_days:
-        return f"drift budget: the last training is {drift.days:.0f} days old"
-    if body.ladder[0] == "retrain":
-        return "the policy's ladder has no rung but retrain"
-    return None
-
-
-def hold(session: Session, model: Model, drift: Drift, waiting: Waiting, body: PolicyBody) -> bool:
+def hold(session: Session, model: Model, drift: due.Drift, pending: due.Waiting, body: PolicyBody) -> bool:
     """Keep a due batch open when it would pass the cap on the share forgotten within the window.
 
     Mass deletion is also an attack on the model, so somebody with `policies:approve` lets it pass. The tombstones
     stand all the same: no training reads the samples meanwhile.
     """
-    since = waiting.now - timedelta(days=body.window.days)
-    recent = session.scalar(
-        select(func.coalesce(func.sum(Version.forgotten), 0)).where(
-            Version.model_id == model.id, Version.published_at >= since
-        )
-    )
-    share = (int(recent or 0) + waiting.samples) / max(drift.live, 1)
+    share = share_in_window(session, model, drift, pending, body)
     reason = None
     if share > body.window.max_share and model.cap_approved_at is None:
         reason = (
@@ -207,6 +95,14 @@ def hold(session: Session, model: Model, drift: Drift, waiting: Waiting, body: P
         )
     say_held(session, model, reason)
     return reason is not None
+
+
+def share_in_window(session: Session, model: Model, drift: due.Drift, pending: due.Waiting, body: PolicyBody) -> float:
+    """The share of the training set that is forgotten within the policy's window, what is pending included."""
+    since = pending.now - timedelta(days=body.window.days)
+    recent = select(func.coalesce(func.sum(Version.forgotten), 0))
+    recent = recent.where(Version.model_id == model.id, Version.published_at >= since)
+    return (int(session.scalar(recent) or 0) + pending.samples) / max(drift.live, 1)
 
 
 def say_held(session: Session, model: Model, reason: str | None) -> None:

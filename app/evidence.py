@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import audit, versions, views
-from app.batches import Drift
+from app.due import Drift
 from app.schemas import VerdictView, VersionView
 from app.tables import Obligation, Reason, RiskTier, Run, Ticket, Version, VersionKind
 
@@ -101,7 +101,21 @@ class Budget(BaseModel):
     forgotten: int
     updates: int
     days: float
+    false_publishes: float = Field(
+        description="So many of these updates are expected, at most, to lie beyond a threshold all the same"
+    )
     limits: dict[str, Any]
+
+    @property
+    def expectation(self) -> str:
+        """The error of all these updates together, in a sentence."""
+        if self.updates == 0:
+            return "Nothing was published on an estimate since the last training."
+        counted = "the last publication is" if self.updates == 1 else f"the last {self.updates} publications are"
+        return (
+            f"At most {self.false_publishes:g} of {counted} expected to be false: so often, added up, their true UE or MU"
+            " lies beyond its threshold although the interval did not."
+        )
 
 
 class Report(BaseModel):
@@ -240,5 +254,6 @@ def budget(session: Session, version: Version) -> Budget:
         forgotten=drift.forgotten,
         updates=drift.updates,
         days=round(drift.days, 2),
+        false_publishes=drift.false_publishes,
         limits=version.batch.policy["drift"],
     )

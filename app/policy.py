@@ -7,13 +7,13 @@ beyond one, on either side, or a veto trips. Anything else is `inconclusive`, an
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationInfo, model_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import audit
-from app.errors import PreconditionFailed
-from app.tables import Decision, Model, Policy, RiskTier
+from app.errors import PreconditionFailed, Unprocessable
+from app.tables import Bank, BankState, Decision, Model, Policy, RiskTier
 
 Method = Literal[
     "ia",
@@ -37,6 +37,12 @@ Own = Annotated[str, StringConstraints(pattern=r"^own:[a-zA-Z0-9][a-zA-Z0-9+._-]
 """A method that a package of the workers' brings. Whether it is installed there shows when its turn comes."""
 
 
+ERROR = 0.05
+"""`thresholds.error` where nothing else is said."""
+ATTEMPTS = (0.6, 0.4)
+"""How `thresholds.error` is split over a batch's verdicts: one split of the audit's data may judge no more than these."""
+
+
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -54,6 +60,13 @@ class Thresholds(Part):
     )
     seed_sd: float = Field(
         0.0, ge=0, le=0.5, description="Standard deviation of test accuracy between retrains, if known"
+    )
+    error: float = Field(
+        ERROR,
+        ge=0.001,
+        le=0.2,
+        description="Largest accepted chance that a batch whose true UE or MU lies beyond its threshold is published all"
+        " the same, over all its rungs together",
     )
 
 
@@ -114,6 +127,12 @@ class Drift(Part):
     max_share: float = Field(0.25, gt=0, le=1, description="Share of the training set forgotten")
     max_updates: int = Field(50, ge=1)
     max_days: float = Field(90, gt=0)
+    false_publishes: float = Field(
+        1.0,
+        gt=0,
+        description="Largest expected number of updates that were published although beyond a threshold: the sum of their"
+        " `thresholds.error`",
+    )
 
 
 class Window(Part):
@@ -172,19 +191,60 @@ class PolicyBody(Part):
     keep_weights_days: float = Field(30, ge=0, description="Weights of superseded versions are purged after this")
 
     @model_validator(mode="after")
-    def _ladder_ends_in_a_retrain(self) -> "PolicyBody":
+    def _ladder_ends_in_a_retrain(self, info: ValidationInfo) -> "PolicyBody":
         if not self.ladder or self.ladder[-1] != "retrain" or len(set(self.ladder)) != len(self.ladder):
             raise ValueError("the ladder must name each rung once and end in 'retrain', which always has an answer")
+        if len(self.ladder) > 1 + len(ATTEMPTS) and info.context != STORED:
+            raise ValueError(
+                "the ladder may name two rungs before 'retrain': two attempts are all that one split of the audit's data"
+                " may judge, a third would pass by chance too often"
+            )
         idle = [name for name in self.methods if name not in self.ladder]
         if idle:
             raise ValueError(f"methods has settings for {idle[0]!r}, which the ladder does not name")
         return self
 
 
+STORED = {"stored": True}
+
+
+def stored(body: dict[str, Any]) -> PolicyBody:
+    """A policy out of its row. One of an earlier release may have a longer ladder: its further rungs get no attempt."""
+    return PolicyBody.model_validate(body, context=STORED)
+
+
+def attempts(policy: PolicyBody) -> int:
+    """How many verdicts on different weights a batch may have, before a retrain is all that is left."""
+    return min(len(policy.ladder) - 1, len(ATTEMPTS))
+
+
+def attempt_error(policy: PolicyBody, attempt: int) -> float:
+    """The share of `thresholds.error` that a batch's first or second verdict may use; their sum is the whole of it.
+
+    By the union bound the chance that one of them publishes what it should not is at most that sum, however much the
+    two have in common. `ValueError` for an attempt that there is not.
+    """
+    if not 1 <= attempt <= attempts(policy):
+        raise ValueError(f"a batch of this policy has {attempts(policy)} attempt(s), no number {attempt}")
+    return policy.thresholds.error * (1.0 if attempts(policy) == 1 else ATTEMPTS[attempt - 1])
+
+
+@dataclass(frozen=True)
+class Settle:
+    """What may settle an inconclusive verdict, and in one sentence why. `samples`: how many a batch should have;
+    `references`: how many the bank."""
+
+    kind: Literal["next_rung", "larger_batch", "references", "retrain"]
+    says: str
+    samples: int | None = None
+    references: int | None = None
+
+
 @dataclass(frozen=True)
 class Judgement:
     decision: Decision
     reasons: list[str]
+    settle: Settle | None = None
 
 
 Statistics = dict[str, dict[str, Any]]
@@ -285,12 +345,32 @@ def current(session: Session, model_id: int) -> Policy:
     return session.scalars(query).one()
 
 
+def below_floor(body: PolicyBody, facts: dict[str, Any]) -> list[str]:
+    """What is wrong with thresholds that two retrains would not keep between themselves, a sentence each.
+
+    `facts` are a bank's. Its `noise_floor` holds for `mu` and `ue` what two retrains differ by at most in `level` of the
+    cases; what is absent was not measured. A ladder without an approximate rung holds nothing against them.
+    """
+    floor = facts.get("noise_floor") or {}
+    found: list[str] = []
+    if attempts(body) == 0:
+        return found
+    for name, threshold in (("mu", body.thresholds.mu), ("ue", body.thresholds.ue)):
+        if floor.get(name) is not None and threshold < floor[name]:
+            found.append(
+                f"thresholds.{name} is {threshold:g}, below the noise floor of {floor[name]:.3g}: in"
+                f" {1 - floor.get('level', 0.95):.0%} of the cases two retrains of this model differ by more"
+            )
+    return found
+
+
 def etag(policy: Policy) -> str:
     return f'"policy-{policy.model_id}-{policy.number}"'
 
 
 def replace(session: Session, model: Model, body: PolicyBody, if_match: str, author: str) -> Policy:
-    """Put a new policy in force. `PreconditionFailed` when the caller had not seen the present one.
+    """Put a new policy in force. `PreconditionFailed` when the caller had not seen the present one, `Unprocessable` when
+    its thresholds are narrower than what two retrains differ by.
 
     The model's row is locked, so of two writers with the same ETag one wins and the other is told.
     """
@@ -301,6 +381,10 @@ def replace(session: Session, model: Model, body: PolicyBody, if_match: str, aut
             f"The policy in force is number {present.number}. Read it again and send its ETag.",
             headers={"ETag": etag(present)},
         )
+    bank = select(Bank.facts).where(Bank.model_id == model.id, Bank.state != BankState.RETIRED)
+    faults = below_floor(body, session.scalar(bank) or {})
+    if faults:
+        raise Unprocessable("; ".join(faults) + ". Widen them, or name no rung but retrain on the ladder.")
     policy = Policy(model_id=model.id, number=present.number + 1, body=body.model_dump(mode="json"), author=author)
     session.add(policy)
     audit.append(session, "policy.changed", author, model_id=model.id, number=policy.number, policy=policy.body)

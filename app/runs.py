@@ -12,15 +12,16 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from app import audit, banks, batches, lineage, tickets
+from app import audit, banks, batches, due, lineage, policy, tickets
 from app.config import settings
 from app.db import changed
-from app.errors import StaleEpoch
+from app.errors import Conflict, StaleEpoch
 from app.policy import Judgement, PolicyBody
 from app.tables import (
     Batch,
     BatchKind,
     BatchState,
+    Decision,
     Model,
     Obligation,
     ObligationState,
@@ -32,6 +33,14 @@ from app.tables import (
     Version,
     VersionKind,
 )
+
+RETRAIN = "retrain"
+"""The last rung, which is exact: what bounds approximate ones is no concern of its."""
+SPENT = "its attempts are spent: no more of this batch may be judged on one split of the audit's data"
+
+
+class Stopped(Exception):
+    """Approximate updates of the model were stopped while one was about to be published. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,8 @@ def claim(session: Session, model_id: int, worker: str) -> Lease | None:
     batches.move(batch, BatchState.RUNNING)
     if batch.kind is BatchKind.TRAIN and model.current_version_id is not None:
         batch.kind = BatchKind.RETRAIN  # another training was first
+    if batch.kind is BatchKind.UNLEARN:
+        check_kind(session, batch)
     batch.attempt += 1
     batch.lease_epoch += 1
     batch.lease_until = func.now() + timedelta(seconds=settings().lease_seconds)
@@ -129,6 +140,17 @@ def claim(session: Session, model_id: int, worker: str) -> Lease | None:
     return lease_of(session, batch, model)
 
 
+def check_kind(session: Session, batch: Batch) -> None:
+    """Turn a batch into a retrain when it has come to hold a ticket that gets no approximate answer.
+
+    It closed without one. But where its last rung took over all that was owed, and then failed, those tickets are in it
+    when it is tried again, and in one of its halves when it is split.
+    """
+    why = due.no_approximation(due.held_by(session, batch.id), policy.stored(batch.policy))
+    if why is not None:
+        batch.kind, batch.why = BatchKind.RETRAIN, why
+
+
 def lease_of(session: Session, batch: Batch, model: Model) -> Lease:
     return Lease(
         batch_id=batch.id,
@@ -141,7 +163,7 @@ def lease_of(session: Session, batch: Batch, model: Model) -> Lease:
         dataset_id=model.dataset_id,
         manifest_digest=model.dataset.manifest_digest,
         parent=parent_of(session.get_one(Version, batch.parent_version_id)) if batch.parent_version_id else None,
-        policy=PolicyBody.model_validate(batch.policy),
+        policy=policy.stored(batch.policy),
     )
 
 
@@ -179,6 +201,7 @@ def absorb(session: Session, lease: Lease) -> None:
     """
     lineage.lock_for_snapshot(session, lease.dataset_id)
     batch = fenced(session, lease)
+    stop_waiting(session, lease.model_id)
     owed = [ObligationState.PENDING, ObligationState.BATCHED, ObligationState.QUARANTINED]
     batches.take(session, batch, owed)
     emptied = (
@@ -193,6 +216,42 @@ def absorb(session: Session, lease: Lease) -> None:
         )
 
 
+def stop_waiting(session: Session, model_id: int) -> None:
+    """Nothing is left to wait for: a retrain takes the tickets that waited."""
+    model = session.scalars(select(Model).where(Model.id == model_id).with_for_update(key_share=True)).one()
+    if model.deferral is not None:
+        model.deferral = None
+        batches.say_held(session, model, None)
+
+
+def judged(session: Session, lease: Lease) -> list[tuple[str, str]]:
+    """The rungs and weights of this batch that a verdict was passed on, each once, in order, whichever run it was in."""
+    query = select(Verdict.rung, Verdict.weights_digest).where(Verdict.batch_id == lease.batch_id)
+    query = query.where(Verdict.rung != RETRAIN).order_by(Verdict.id)
+    return list(dict.fromkeys((rung, digest) for rung, digest in session.execute(query)))
+
+
+def barred(session: Session, lease: Lease, rung: str) -> str | None:
+    """Why this approximate rung need not even be tried; None when it may be."""
+    stopped = session.scalar(select(Model.stopped).where(Model.id == lease.model_id))
+    if stopped is not None:
+        return due.stopped_says(stopped)
+    before = judged(session, lease)
+    spent = len(before) >= policy.attempts(lease.policy) and rung not in {tried for tried, _ in before}
+    return SPENT if spent else None
+
+
+def attempt(session: Session, lease: Lease, rung: str, weights_digest: str) -> int | None:
+    """Which of the batch's attempts a verdict on these weights is, from 1; None when it has none left.
+
+    A run after a crash that comes to the same bytes asks nothing new of the audit's data; one that comes to others does.
+    """
+    before = judged(session, lease)
+    asked = (rung, weights_digest)
+    number = before.index(asked) + 1 if asked in before else len(before) + 1
+    return number if number <= policy.attempts(lease.policy) else None
+
+
 def record_verdict(
     session: Session,
     lease: Lease,
@@ -203,9 +262,18 @@ def record_verdict(
     method: dict[str, Any],
     statistics: dict[str, Any],
     seconds: dict[str, Any],
-) -> int:
-    """Keep a rung's verdict, whatever it says: every attempt is in the audit. Returns its id."""
+) -> tuple[int, Judgement]:
+    """Keep a rung's verdict, whatever it says: every attempt is in the audit. Returns its id and the judgement that
+    stands: while the model is stopped no approximate rung is judged fit to be published."""
     batch = fenced(session, lease)
+    thresholds = lease.policy.thresholds.model_dump()
+    if rung != RETRAIN:
+        number = attempt(session, lease, rung, weights_digest)
+        assert number is not None, "nothing is judged when the attempts are spent"
+        thresholds |= {"attempt": number, "attempt_error": policy.attempt_error(lease.policy, number)}
+        stopped = session.scalar(select(Model.stopped).where(Model.id == lease.model_id))
+        if stopped is not None and judgement.decision is Decision.PUBLISH:
+            judgement = Judgement(Decision.INCONCLUSIVE, [due.stopped_says(stopped), *judgement.reasons])
     verdict = Verdict(
         batch_id=batch.id,
         epoch=lease.epoch,
@@ -215,7 +283,7 @@ def record_verdict(
         reasons=judgement.reasons,
         method=method,
         statistics=statistics,
-        thresholds=lease.policy.thresholds.model_dump(),
+        thresholds=thresholds,
         seconds=seconds,
     )
     session.add(verdict)
@@ -232,7 +300,7 @@ def record_verdict(
         weights=weights_digest,
         reasons=judgement.reasons,
     )
-    return verdict.id
+    return verdict.id, judgement
 
 
 def tell_records(session: Session, lease: Lease, what: str, **facts: Any) -> None:
@@ -267,14 +335,17 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     With it the reference bank ends, where the version was trained, or is purged of what was forgotten: `purge` is what a
     worker has rewritten of it, and `banks.Changed` is raised when the bank keeps something else by now.
 
-    Raises `StaleEpoch` when the lease is gone or the model's current version is no longer the batch's parent. That the
-    verdict says publish about these bytes, and that a parent has one child, are constraints of the table.
+    Raises `StaleEpoch` when the lease is gone or the model's current version is no longer the batch's parent, `Stopped`
+    when approximate updates of the model were stopped since the verdict. That the verdict says publish about these bytes,
+    and that a parent has one child, are constraints of the table.
     """
     batch = fenced(session, lease)
     parent_id = lease.parent.id if lease.parent else None
     model = session.scalars(select(Model).where(Model.id == lease.model_id).with_for_update(key_share=True)).one()
     if model.current_version_id != parent_id:
         raise StaleEpoch("The model's current version has changed since this run began.")
+    if model.stopped is not None and candidate.kind is VersionKind.UNLEARNED:
+        raise Stopped(due.stopped_says(model.stopped))
     banks.lock(
         session, model.id
     )  # before anything is appended: whoever finishes a reference has its row, and then the log
@@ -531,3 +602,24 @@ def running(session: Session, model_id: int) -> Batch | None:
         select(Batch).where(Batch.model_id == model_id, Batch.state.in_(batches.OPEN)).options(joinedload(Batch.model))
     )
     return session.scalar(query.order_by(Batch.created_at).limit(1))
+
+
+def stop_publishing(session: Session, model_id: int, why: str) -> None:
+    """Publish no approximate update of the model from here on: all its batches retrain, until somebody resumes.
+
+    A run under way counts: whatever it has not published yet it will not. Of a model that is stopped the first reason stays.
+    """
+    model = session.scalars(select(Model).where(Model.id == model_id).with_for_update(key_share=True)).one()
+    if model.stopped is None:
+        model.stopped = why
+        audit.append(session, "model.stopped", "expunge", model_id=model_id, why=why)
+
+
+def resume_publishing(session: Session, model: Model, why: str, by: str) -> None:
+    """Let approximate updates be published again. Raises `Conflict` when they are."""
+    locked = select(Model).where(Model.id == model.id).with_for_update(key_share=True)
+    model = session.scalars(locked.execution_options(populate_existing=True)).one()
+    if model.stopped is None:
+        raise Conflict("Approximate updates of the model are not stopped.")
+    stopped, model.stopped = model.stopped, None
+    audit.append(session, "model.resumed", by, model_id=model.id, stopped=stopped, why=why)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from app import audit, manifests
 from app.errors import Conflict, NotFound, Unprocessable
-from app.policy import PolicyBody
+from app.policy import PolicyBody, stored
 from app.tables import Dataset, Model, Policy, Version
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -109,7 +109,7 @@ def expire_weights(session: Session) -> None:
     )
     now = session.scalars(select(func.now())).one()
     for version, body in session.execute(query.options(joinedload(Version.model))).all():
-        keep = timedelta(days=PolicyBody.model_validate(body).keep_weights_days)
+        keep = timedelta(days=stored(body).keep_weights_days)
         if version.superseded_at is None or version.superseded_at + keep > now:
             continue
         version.weights_purged_at = now

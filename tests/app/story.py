@@ -180,7 +180,7 @@ def record(lease: runs.Lease, weights: bytes, judgement: Judgement = PUBLISH, ru
             method={"method": "iau"},
             statistics=statistics(),
             seconds={"update": 0.1},
-        )
+        )[0]
 
 
 def candidate(lease: runs.Lease, weights: bytes, verdict_id: int, kind: VersionKind | None = None) -> runs.Candidate:
