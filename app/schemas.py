@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.policy import PolicyBody
 from app.tables import (
+    BankState,
     BatchKind,
     BatchState,
     Decision,
@@ -173,6 +174,7 @@ class VersionView(BaseModel):
 class ModelDetail(ModelView):
     versions: list[VersionView]
     running: "BatchView | None"
+    bank: BankState | None = Field(description="State of its reference bank; null without one")
 
 
 class VerdictView(BaseModel):
@@ -258,6 +260,53 @@ class OccurrenceView(BaseModel):
     scheduled_for: datetime
     batch: UUID | None
     note: str
+
+
+class BankRequest(Request):
+    references: int | None = Field(
+        default=None,
+        ge=4,
+        le=64,
+        description="Models to be trained for it, by groups of four; the policy's number if null",
+    )
+
+
+class BankCost(BaseModel):
+    """What is still to be spent on a bank of `references`."""
+
+    references: int
+    trainings: int = Field(description="References that are not finished; each takes three quarters of a training")
+    seconds: float | None = Field(description="On one worker; null where the model's last training is not known")
+    bytes: int = Field(description="Of the table's rows; what it holds of unseen data comes on top")
+
+
+class ReferenceView(BaseModel):
+    number: int
+    progress: float
+    failure: str | None = Field(description="Of its last attempt")
+
+
+class BankView(BaseModel):
+    """A model's reference bank; without one, what it would cost."""
+
+    model: str
+    state: BankState | None = Field(
+        description="`building` until there is a table, `ready` from then on; null without one"
+    )
+    version: str | None = Field(description="The trained version it belongs to")
+    wanted: int
+    done: int
+    running: list[ReferenceView]
+    failed: list[ReferenceView] = Field(
+        description="Their attempts are spent; ordering the bank again gives them new ones"
+    )
+    why: str | None
+    requested_by: str | None
+    created_at: datetime | None
+    ready_at: datetime | None
+    table_sha256: str | None
+    cost: BankCost
+    facts: dict[str, Any] | None = Field(description="What the table says: references, samples, seconds, noise floor")
 
 
 class ProblemDetail(BaseModel):

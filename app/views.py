@@ -1,13 +1,16 @@
 """Rows become response shapes, inside the transaction that read them."""
 
+from dataclasses import asdict
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import manifests, runs, tickets, versions
+from app import banks, manifests, runs, tickets, versions
 from app.policy import stored
 from app.schemas import (
+    BankCost,
+    BankView,
     BatchView,
     Counts,
     DatasetView,
@@ -16,6 +19,7 @@ from app.schemas import (
     ModelView,
     ObligationView,
     PolicyView,
+    ReferenceView,
     ScheduleView,
     TicketView,
     VerdictView,
@@ -29,6 +33,8 @@ from app.tables import (
     Obligation,
     ObligationState,
     Policy,
+    Reference,
+    ReferenceState,
     Schedule,
     Ticket,
     Verdict,
@@ -132,11 +138,12 @@ def model(session: Session, row: Model) -> ModelView:
 
 
 def model_detail(session: Session, row: Model) -> ModelDetail:
-    open_batch = runs.running(session, row.id)
+    open_batch, referred = runs.running(session, row.id), banks.in_use(session, row.id)
     return ModelDetail(
         **model(session, row).model_dump(),
         versions=[version(v, row.current_version_id) for v in versions.line(session, row)],
         running=batch(session, open_batch) if open_batch else None,
+        bank=referred.state if referred else None,
     )
 
 
@@ -212,3 +219,33 @@ def policy(row: Policy, name: str) -> PolicyView:
 
 def schedule(row: Schedule) -> ScheduleView:
     return ScheduleView(id=row.id, model=row.model.name, cron=row.cron, author=row.author, next_at=row.next_at)
+
+
+def bank(session: Session, row: Model, references: int) -> BankView:
+    """The model's bank, with what one of so many references still costs."""
+    made = banks.in_use(session, row.id)
+    trained = (
+        session.scalars(select(Reference).where(Reference.bank_id == made.id).order_by(Reference.number))
+        if made
+        else ()
+    )
+    by_state: dict[ReferenceState, list[ReferenceView]] = {state: [] for state in ReferenceState}
+    for each in trained:
+        shown = ReferenceView(number=each.number, progress=each.progress, failure=each.failure)
+        by_state[each.state].append(shown)
+    return BankView(
+        model=row.name,
+        state=made.state if made else None,
+        version=f"{row.name}-v{made.version.number}" if made else None,
+        wanted=made.wanted if made else 0,
+        done=len(by_state[ReferenceState.DONE]),
+        running=by_state[ReferenceState.RUNNING],
+        failed=by_state[ReferenceState.FAILED],
+        why=made.why if made else None,
+        requested_by=made.requested_by if made else None,
+        created_at=made.created_at if made else None,
+        ready_at=made.ready_at if made else None,
+        table_sha256=made.digest if made else None,
+        cost=BankCost(**asdict(banks.quote(session, row, references))),
+        facts=made.facts if made else None,
+    )
