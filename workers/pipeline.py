@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 import structlog
 
-from app import batches, lineage, runs, store, sweep
+from app import batches, deferral, lineage, runs, store, sweep
 from app.db import transaction
 from app.errors import Corrupt, Gone, ServiceError, StaleEpoch, whereabouts
+from app.policy import Judgement
 from app.queue import ring_references
-from app.tables import BatchKind, Version, VersionKind
+from app.tables import BatchKind, Decision, Version, VersionKind
 from unlearning.gradients import NonFinite
 from unlearning.training import Diverged
 from workers.context import Context
@@ -58,7 +59,7 @@ def run(lease: runs.Lease) -> None:
 
 
 def climb(context: Context) -> Version | None:
-    """The batch's way up the ladder; None when there was nothing left to forget."""
+    """The batch's way up the ladder; None when there was nothing left to forget, or its tickets wait for another batch."""
     lease = context.lease
     if lease.kind is not BatchKind.UNLEARN:
         return retrain(context)
@@ -70,10 +71,25 @@ def climb(context: Context) -> Version | None:
         return None
     task = task_for(context, forget)
     for rung, following in pairwise(lease.policy.ladder):
-        version = approximate(context, rung, task, following)
-        if version is not None:
-            return version
+        outcome = approximate(context, rung, task)
+        if isinstance(outcome, Version):
+            return outcome
+        if following == runs.RETRAIN and waits(lease, outcome):
+            return None
+        with transaction() as session:
+            runs.escalate(session, lease, rung, following, outcome.reasons)
     return retrain(context)
+
+
+def waits(lease: runs.Lease, judgement: Judgement) -> bool:
+    """Whether the batch ends here, to wait for what may settle its verdict. An escalation never does: it is settled."""
+    if judgement.decision is not Decision.INCONCLUSIVE or judgement.settle is None:
+        return False
+    with transaction() as session:
+        deferred = deferral.defer(session, lease, judgement.settle)
+    if deferred and judgement.settle.kind == "references":
+        ring_references(sweep.references_due())
+    return deferred
 
 
 def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.FilteringBoundLogger) -> None:

@@ -96,7 +96,7 @@ def judge(context: Context, trained: Trained, test: Scores) -> int:
         before = float(earlier.correct_N.mean())
     judgement = policy.judge_retrain(context.lease.policy, float(test.correct_N.mean()), before)
     with transaction() as session:
-        verdict_id = runs.record_verdict(
+        verdict_id, _ = runs.record_verdict(
             session,
             context.lease,
             rung=RUNG,

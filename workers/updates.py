@@ -21,19 +21,24 @@ from workers.methods import by_method
 from workers.rungs import RUNGS, Inapplicable, Task, Updated
 
 
-def approximate(context: Context, rung: str, task: Task, following: str) -> Version | None:
-    """Update, judge, publish; None when the verdict says otherwise and the rung `following` must try."""
+def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
+    """Update, judge, publish; where that comes to no version, the judgement says why."""
     context.pulse.enter(rung)
+    with transaction() as session:
+        barred = runs.barred(session, context.lease, rung)
+    if barred is not None:
+        return Judgement(Decision.INCONCLUSIVE, [barred])
     try:
         updated = RUNGS[rung](context, task) if rung in RUNGS else by_method(context, task, rung)
     except Inapplicable as error:
-        with transaction() as session:
-            runs.escalate(session, context.lease, rung, following, [str(error)])
-        return None
+        return Judgement(Decision.ESCALATE, [str(error)])
     context.pulse.step(1.0, "validating")
     begun = time.perf_counter()
     data = artifacts.weights_bytes(updated.state)
     digest = artifacts.digest_of(data)
+    with transaction() as session:
+        if runs.attempt(session, context.lease, rung, digest) is None:
+            return Judgement(Decision.INCONCLUSIVE, [runs.SPENT])
     statistics = figures(observe(context, task, updated), context.lease.policy.thresholds.seed_sd)
     seconds = {"update": updated.seconds, "validate": time.perf_counter() - begun}
     if rung == context.lease.policy.ladder[0]:
@@ -41,7 +46,7 @@ def approximate(context: Context, rung: str, task: Task, following: str) -> Vers
     judgement = verdict_on(context, task, statistics, digest)
     method = updated.method | {"method": rung, "forget_sha256": artifacts.save_ordinals(task.forget)}
     with transaction() as session:
-        verdict_id = runs.record_verdict(
+        verdict_id, judgement = runs.record_verdict(
             session,
             context.lease,
             rung=rung,
@@ -51,11 +56,12 @@ def approximate(context: Context, rung: str, task: Task, following: str) -> Vers
             statistics=statistics,
             seconds=seconds,
         )
-        if judgement.decision is not Decision.PUBLISH:
-            runs.escalate(session, context.lease, rung, following, judgement.reasons)
     if judgement.decision is not Decision.PUBLISH:
-        return None
-    return publish(context, data, verdict_id, task.forget, journal_undone=updated.journal_undone)
+        return judgement
+    try:
+        return publish(context, data, verdict_id, task.forget, journal_undone=updated.journal_undone)
+    except runs.Stopped as stopped:
+        return Judgement(Decision.INCONCLUSIVE, [str(stopped)])
 
 
 def observe(context: Context, task: Task, updated: Updated) -> Evidence:
