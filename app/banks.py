@@ -133,7 +133,7 @@ def order(session: Session, model: Model, version: Version | None, wanted: int, 
         Unprocessable: not a multiple of four, or more than the policy's `bank.most`.
     """
     session.execute(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True))
-    rules = PolicyBody.model_validate(policy.current(session, model.id).body).bank
+    rules = policy.stored(policy.current(session, model.id).body).bank
     if rules.build == "never":
         raise Conflict("The model's policy says `bank.build` never. Replace the policy first.")
     newest = anchor(session, model.id)

@@ -36,6 +36,26 @@ HELD_BY_MODEL = text(
     + ") AS held) AS samples FROM model WHERE model.dataset_id = :dataset_id ORDER BY model.id"
 )
 
+# Samples of the ticket that a model's last training read, whatever updates have forgotten since: all but those that a
+# version up to that training was published without, and those whose ticket is older than the model.
+TRAINED_ON = text(
+    """
+    SELECT model.id, (
+        SELECT count(*) FROM tombstone AS mine
+        WHERE mine.ticket_id = :ticket_id AND NOT EXISTS (
+            SELECT FROM tombstone AS other
+            JOIN ticket ON ticket.id = other.ticket_id
+            LEFT JOIN obligation ON obligation.ticket_id = other.ticket_id AND obligation.model_id = model.id
+            LEFT JOIN version ON version.id = obligation.version_id
+            WHERE other.dataset_id = mine.dataset_id AND other.ordinal = mine.ordinal AND other.ticket_id <> :ticket_id
+              AND (version.number <= (SELECT max(number) FROM version AS exact
+                                      WHERE exact.model_id = model.id AND exact.kind IN ('trained', 'retrained'))
+                   OR (obligation.state IS NULL AND ticket.created_at < model.created_at))
+        )
+    ) AS samples FROM model WHERE model.dataset_id = :dataset_id ORDER BY model.id
+    """
+)
+
 FORGET_SET = text(
     "SELECT DISTINCT held.ordinal FROM model, LATERAL ("  # noqa: S608 - joined from constants of this file
     + STILL_HELD.format(tickets="IN (SELECT ticket_id FROM obligation WHERE batch_id = :batch_id)")
@@ -73,6 +93,13 @@ FORGOTTEN = text(
 def held_by_model(session: Session, dataset_id: int, ticket_id: UUID) -> dict[int, int]:
     """For each model trained on the dataset, how many of the ticket's samples it still holds."""
     rows = session.execute(HELD_BY_MODEL, {"dataset_id": dataset_id, "ticket_id": ticket_id})
+    return {row.id: row.samples for row in rows}
+
+
+def trained_on_by_model(session: Session, dataset_id: int, ticket_id: UUID) -> dict[int, int]:
+    """For each model on the dataset, how many of the ticket's samples its last training read: those that an approximate
+    update made it forget since are counted, too."""
+    rows = session.execute(TRAINED_ON, {"dataset_id": dataset_id, "ticket_id": ticket_id})
     return {row.id: row.samples for row in rows}
 
 

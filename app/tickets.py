@@ -123,14 +123,16 @@ def owe(
     counts: Counts,
 ) -> list[int]:
     """Fan out: an obligation for each model that still holds some of the samples, and the event that says so. Returns
-    those models' ids."""
+    those models' ids. Where training was unlawful, a model that was made to forget them approximately owes a retrain."""
     told = {"dataset": asked.dataset, "reason": asked.reason, "risk_tier": asked.risk_tier} | vars(counts)
     common = {"ticket_id": ticket_id, "deadline_at": asked.deadline_at}
     if not counts.already_forgotten and not counts.pending_elsewhere:  # nobody named any of them before: all hold all
         values = common | {"dataset_id": dataset_id, "samples": counts.samples}
         event = audit.event("ticket.accepted", client, ticket_id=ticket_id, models=[], **told)
         return intake.owe_all(opened, values, event)
-    held = {m: n for m, n in lineage.held_by_model(session, dataset_id, ticket_id).items() if n}
+    exact = asked.reason is Reason.UNLAWFUL_TRAINING
+    counted = (lineage.trained_on_by_model if exact else lineage.held_by_model)(session, dataset_id, ticket_id)
+    held = {m: n for m, n in counted.items() if n}
     rows = [common | {"model_id": m, "samples": n, "state": ObligationState.PENDING} for m, n in held.items()]
     if rows:
         session.execute(insert(Obligation), rows)

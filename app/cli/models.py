@@ -53,9 +53,9 @@ def follow(service: Api, name: str) -> None:
 @app.command("list")
 def listing() -> None:
     """All models with their current versions."""
-    table = Table("model", "dataset", "problem", "current", "pending", "held")
+    table = Table("model", "dataset", "problem", "current", "pending", "held or stopped")
     for row in api().get("/models"):
-        held = row["held"] or "–"
+        held = "; ".join(text for text in (row["held"], row["stopped"]) if text) or "–"
         pending = str(row["pending_obligations"])
         table.add_row(row["name"], row["dataset"], row["problem"], row["current_version"] or "–", pending, held)
     console.print(table)
@@ -152,6 +152,16 @@ def flush(
     """Close the model's next batch now instead of waiting for more tickets."""
     api().post(f"/models/{part(name)}/flush", {"approve_cap": approve_cap})
     console.print("The next batch closes at once.")
+
+
+@app.command()
+def resume(
+    name: str,
+    why: Annotated[str, typer.Option(help="What was looked into and mended, for the audit")],
+) -> None:
+    """Let a stopped model's approximate updates be published again."""
+    api().post(f"/models/{part(name)}/resume", {"why": why})
+    console.print(f"Approximate updates of {name} are published again, where their verdicts say so.")
 
 
 def retrain(

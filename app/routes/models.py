@@ -8,12 +8,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from app import batches, evidence, pages, store, versions, views
-from app.auth import Admin, MayAudit, MayFollow, MayRetrain, Scope
+from app import batches, evidence, pages, runs, store, versions, views
+from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain, Scope
 from app.db import transaction
 from app.errors import Forbidden, Gone
 from app.queue import nudge
-from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, VersionView
+from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, VersionView
 from app.tables import Model, Trigger
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -60,6 +60,15 @@ def flush(name: str, asked: FlushRequest, bell: BackgroundTasks, who: MayRetrain
         answer, model_id = views.model(session, model), model.id
     bell.add_task(nudge, model_id)
     return answer
+
+
+@router.post("/{name}/resume")
+def resume(name: str, asked: ResumeRequest, who: MayApprove) -> ModelView:
+    """Let approximate updates of a model that was stopped be published again."""
+    with transaction() as session:
+        model = versions.find_model(session, name)
+        runs.resume_publishing(session, model, asked.why, who.client)
+        return views.model(session, model)
 
 
 @router.get("/{reference}")

@@ -12,6 +12,7 @@ from sqlalchemy import func, inspect, select, update
 from sqlalchemy.orm import DeclarativeBase
 
 from app import batches, lineage, manifests, runs, tickets, versions
+from app import policy as policies
 from app.auth import Scope, create_key
 from app.db import transaction
 from app.policy import Judgement, PolicyBody
@@ -294,3 +295,15 @@ def forget_set(lease: runs.Lease) -> list[int]:
 def key(client: str = "tool", *scopes: Scope, days: float | None = None) -> str:
     with transaction() as session:
         return create_key(session, client, list(scopes or Scope), days, "test")
+
+
+def replace(model_id: int, body: dict[str, Any]) -> None:
+    """Put another policy in force."""
+    with transaction() as session:
+        model, tag = session.get_one(Model, model_id), policies.etag(policies.current(session, model_id))
+        policies.replace(session, model, PolicyBody.model_validate(body), tag, "operator")
+
+
+def stop(model_id: int, why: str = "for the test") -> None:
+    with transaction() as session:
+        runs.stop_publishing(session, model_id, why)
