@@ -111,10 +111,14 @@ class Budget(BaseModel):
         """The error of all these updates together, in a sentence."""
         if self.updates == 0:
             return "Nothing was published on an estimate since the last training."
-        counted = "the last publication is" if self.updates == 1 else f"the last {self.updates} publications are"
+        counted = (
+            "1 update since the last training is"
+            if self.updates == 1
+            else f"{self.updates} updates since the last training are"
+        )
         return (
-            f"At most {self.false_publishes:g} of {counted} expected to be false: so often, added up, their true UE or MU"
-            " lies beyond its threshold although the interval did not."
+            f"At most {self.false_publishes:g} of {counted} expected to be false: published although the true UE or MU lies"
+            " beyond its threshold."
         )
 
 

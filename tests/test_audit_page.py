@@ -200,7 +200,12 @@ def report(view: VersionView, judged: VerdictView, **changes: Any) -> Report:
             ),
         ],
         "drift": Budget(
-            live_samples=1198, forgotten=159, updates=2, days=3.25, limits=PolicyBody().drift.model_dump(mode="json")
+            live_samples=1198,
+            forgotten=159,
+            updates=2,
+            days=3.25,
+            false_publishes=0.1,
+            limits=PolicyBody().drift.model_dump(mode="json"),
         ),
         "environment": ENVIRONMENT,
         "not_promised": list(evidence.LIMITS_OF_AN_UPDATE),
@@ -233,7 +238,14 @@ def trained() -> Report:
         lineage=lineage([], [], samples_excluded=0, forgotten_by_this_version=0),
         why="the model was registered",
         runs=[],
-        drift=Budget(live_samples=1198, forgotten=0, updates=0, days=0.0, limits=PolicyBody().drift.model_dump()),
+        drift=Budget(
+            live_samples=1198,
+            forgotten=0,
+            updates=0,
+            days=0.0,
+            false_publishes=0.0,
+            limits=PolicyBody().drift.model_dump(),
+        ),
         not_promised=list(evidence.LIMITS_OF_A_RETRAIN),
         timeline=[],
     )
@@ -498,7 +510,7 @@ def test_hostile_text_is_text() -> None:
 )
 def test_what_is_missing_is_no_error(changes: dict[str, Any]) -> None:
     judged = verdict(**changes)
-    empty = Budget(live_samples=0, forgotten=0, updates=0, days=0.0, limits={})
+    empty = Budget(live_samples=0, forgotten=0, updates=0, days=0.0, false_publishes=0.0, limits={})
     view = version(VersionKind.UNLEARNED, 3, judged)
     Page(
         render(report(view, judged, drift=empty, policy={}, environment={}, not_promised=[], attempts_at_a_verdict=[]))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from app import audit, batches, policy, tickets
+from app import audit, batches, policy, runs, tickets
 from app.db import transaction
 from app.errors import Conflict, NotFound
 from app.policy import PolicyBody
@@ -22,7 +22,9 @@ from app.tables import (
     RiskTier,
     TicketState,
     Trigger,
+    Verdict,
     Version,
+    VersionKind,
 )
 from tests.app import story
 
@@ -189,6 +191,199 @@ class TestKind:
         kind, why = self.why(model_id, 1)
         assert kind is BatchKind.RETRAIN
         assert "11 days old" in why
+
+
+class TestError:
+    """Each published update may be false with the chance that its policy says; the sum is bounded."""
+
+    @staticmethod
+    def kind(model_id: int, ordinal: int) -> Batch:
+        story.submit(ordinal)
+        batch = story.close(model_id)
+        assert batch is not None
+        return batch
+
+    def test_the_expected_false_publications_send_the_next_batch_to_a_retrain(self, database: str) -> None:
+        story.dataset()
+        model_id = story.trained(policy=rules_of(error=0.1, false_publishes=0.3))
+        for ordinal in range(3):
+            assert self.kind(model_id, ordinal).kind is BatchKind.UNLEARN
+            story.publish(story.claimed(model_id))
+        batch = self.kind(model_id, 3)
+        assert batch.kind is BatchKind.RETRAIN
+        assert "with this update 0.4 of the publications" in batch.why
+        assert "the limit is 0.3" in batch.why
+        story.publish(story.claimed(model_id))
+        assert self.kind(model_id, 4).kind is BatchKind.UNLEARN, "a training starts anew"
+
+    def test_what_was_not_published_does_not_count(self, database: str) -> None:
+        story.dataset()
+        model_id = story.trained(policy=rules_of(error=0.1, false_publishes=0.1))
+        story.submit(0)
+        lease = story.closed(model_id)
+        story.record(lease, b"rejected", story.ESCALATE)
+        story.publish(lease, kind=VersionKind.RETRAINED)
+        assert self.kind(model_id, 1).kind is BatchKind.UNLEARN
+
+    def test_an_update_of_an_earlier_release_counts_with_the_default(self, database: str) -> None:
+        story.dataset()
+        model_id = story.trained(policy=rules_of(error=0.05, false_publishes=0.1))
+        story.submit(0)
+        story.work(model_id)
+        with transaction() as session:
+            for verdict in session.scalars(select(Verdict)):
+                verdict.thresholds = {name: v for name, v in verdict.thresholds.items() if name != "error"}
+        assert self.kind(model_id, 1).kind is BatchKind.UNLEARN
+        story.publish(story.claimed(model_id))
+        assert self.kind(model_id, 2).kind is BatchKind.RETRAIN
+
+
+def rules_of(error: float, false_publishes: float) -> dict[str, Any]:
+    drift = {"max_share": 1, "false_publishes": false_publishes}
+    return story.EAGER | {"thresholds": {"error": error}, "drift": drift}
+
+
+class TestStop:
+    def test_every_batch_retrains_until_somebody_resumes(self, database: str) -> None:
+        story.dataset()
+        model_id = story.trained()
+        story.stop(model_id, "the intervals missed the truth")
+        story.stop(model_id, "another reason")
+        assert events("model.stopped") == 1
+        story.submit(1)
+        batch = story.close(model_id)
+        assert batch is not None
+        assert (batch.kind, batch.why) == (
+            BatchKind.RETRAIN,
+            "approximate updates are stopped: the intervals missed the truth",
+        )
+        story.publish(story.claimed(model_id))
+        with transaction() as session:
+            runs.resume_publishing(session, session.get_one(Model, model_id), "mended", "operator")
+        story.submit(2)
+        batch = story.close(model_id)
+        assert batch is not None
+        assert batch.kind is BatchKind.UNLEARN
+        with transaction() as session, pytest.raises(Conflict):
+            runs.resume_publishing(session, session.get_one(Model, model_id), "again", "operator")
+        assert events("model.resumed") == 1
+
+
+class TestUnlawful:
+    """A ticket over unlawful training gets no approximate answer, whichever way it comes into a batch."""
+
+    @pytest.fixture
+    def model_id(self, database: str) -> int:
+        story.dataset()
+        return story.trained()
+
+    @staticmethod
+    def submit(*ordinals: int) -> Any:
+        return story.submit(*ordinals, reason=Reason.UNLAWFUL_TRAINING, tier=RiskTier.LOW)
+
+    @staticmethod
+    def exact(model_id: int, ticket_id: Any) -> bool:
+        """Whether the ticket is fulfilled, by a version that was trained without its samples."""
+        with transaction() as session:
+            version = session.get_one(Version, story.obligation(ticket_id, model_id).version_id)
+        return story.ticket(ticket_id).state is TicketState.FULFILLED and version.kind is VersionKind.RETRAINED
+
+    def test_among_many(self, model_id: int) -> None:
+        story.submit(1, 2, 3)
+        ticket_id = self.submit(4)
+        story.submit(5)
+        (version,) = story.work(model_id)
+        assert self.exact(model_id, ticket_id)
+        assert version.excluded_count == 5
+
+    def test_samples_that_an_update_has_forgotten(self, model_id: int) -> None:
+        first = story.submit(1, 2)
+        story.work(model_id)
+        ticket_id = self.submit(1, 2, 3)
+        assert story.obligation(ticket_id, model_id).samples == 3
+        story.work(model_id)
+        assert self.exact(model_id, ticket_id)
+        assert not self.exact(model_id, first)
+        late = self.submit(1, 2)
+        assert story.ticket(late).state is TicketState.FULFILLED, "the last training was without them already"
+        assert story.ticket(late).obligations == []
+
+    def test_samples_that_a_retrain_left_out_after_an_update_had_forgotten_them(self, model_id: int) -> None:
+        story.submit(1)
+        story.work(model_id)
+        story.retrain(model_id)
+        story.work(model_id)
+        assert story.ticket(self.submit(1)).obligations == []
+
+    def test_samples_that_a_running_batch_forgets(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        ticket_id = self.submit(1)
+        story.publish(lease)
+        story.work(model_id)
+        assert self.exact(model_id, ticket_id)
+
+    def test_samples_that_were_dead_before_the_model_was_registered(self, model_id: int) -> None:
+        story.submit(1)
+        later = story.trained("later")
+        ticket_id = self.submit(1)
+        assert [owed.model_id for owed in story.ticket(ticket_id).obligations] == [model_id]
+        story.work(model_id), story.work(later)
+        assert self.exact(model_id, ticket_id)
+
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_an_update_that_took_it_over_at_its_last_rung_and_failed(self, model_id: int, lost: bool) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.record(lease, b"rejected", story.ESCALATE)
+        ticket_id = self.submit(2)
+        with transaction() as session:
+            runs.absorb(session, lease)
+        if lost:
+            story.expire(lease)
+        else:
+            story.fail(lease)
+            story.rested(model_id)
+        again = story.claimed(model_id)
+        assert (again.batch_id, again.kind) == (lease.batch_id, BatchKind.RETRAIN)
+        assert "unlawful_training" in story.batch(lease.batch_id).why
+        story.publish(again)
+        assert self.exact(model_id, ticket_id)
+
+    def test_the_half_of_a_batch_that_was_split(self, model_id: int) -> None:
+        ordinary = story.submit(1)
+        lease = story.closed(model_id)
+        ticket_id = self.submit(2)
+        with transaction() as session:
+            runs.absorb(session, lease)
+            batch = session.get_one(Batch, lease.batch_id)
+            batch.attempt = 3
+        story.fail(lease)
+        kinds = {half.kind for half in story.all_of(Batch) if half.split_from_id == lease.batch_id}
+        assert kinds == {BatchKind.UNLEARN}, "the test needs halves that would climb"
+        story.work(model_id)
+        assert self.exact(model_id, ticket_id)
+        assert story.ticket(ordinary).state is TicketState.FULFILLED
+
+    @pytest.mark.parametrize("waits", ["quarantined retrain", "quarantined update"])
+    def test_an_operator_who_tries_again(self, model_id: int, waits: str) -> None:
+        if waits == "quarantined retrain":
+            ticket_id = self.submit(1)
+            lease = story.closed(model_id)
+        else:
+            story.submit(1)
+            lease = story.closed(model_id)
+            ticket_id = self.submit(2)
+            with transaction() as session:
+                runs.absorb(session, lease)
+        story.fail(lease, again=False)
+        assert story.ticket(ticket_id).state is TicketState.QUARANTINED
+        with transaction() as session:
+            batches.retry(session, lease.batch_id, "operator")
+        again = story.claimed(model_id)
+        assert again.kind is BatchKind.RETRAIN
+        story.publish(again)
+        assert self.exact(model_id, ticket_id)
 
 
 class TestCap:

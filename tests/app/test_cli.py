@@ -19,7 +19,7 @@ from app.config import settings
 from app.db import transaction
 from app.errors import ServiceError, Unauthenticated
 from app.policy import PolicyBody
-from app.tables import Bank, Policy, Ticket, Verdict, Version
+from app.tables import Bank, Model, Policy, Ticket, Verdict, Version
 from tests.app import story, test_banks
 
 Run = Callable[..., Result]
@@ -108,6 +108,16 @@ def test_a_narrow_terminal_shows_a_ticket_s_whole_id(run: Run) -> None:
     shown = run("tickets", "list").output
     cells = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
     assert "".join(cells) == str(ticket)
+
+
+def test_a_stopped_model_is_shown_and_resumed(run: Run) -> None:
+    (model,) = story.all_of(Model)
+    story.stop(model.id, "coverage is short")
+    assert "coverage" in run("models", "list").output
+    run("models", "resume", "m", "--why", "mended")
+    assert story.model(model.id).stopped is None
+    with pytest.raises(ServiceError, match="not stopped"):
+        run("models", "resume", "m", "--why", "again")
 
 
 def test_a_policy_s_single_values_are_set(run: Run) -> None:

@@ -50,6 +50,12 @@ def test_an_update(line: int) -> None:
     assert found.verdict.decision is Decision.PUBLISH
     assert found.verdict.weights_sha256 == found.version.weights_sha256
     assert (found.drift.updates, found.drift.forgotten, found.drift.live_samples) == (1, 2, 20)
+    assert found.drift.false_publishes == 0.05
+    assert found.drift.expectation == (
+        "At most 0.05 of 1 update since the last training is expected to be false: published although the true UE or MU lies"
+        " beyond its threshold."
+    )
+    assert (found.verdict.thresholds["attempt"], found.verdict.thresholds["attempt_error"]) == (1, pytest.approx(0.03))
     assert found.verdict.truth == {"mu": 0.0, "ue": 0.0}
     assert [run.outcome for run in found.runs] == ["published"]
 
@@ -65,6 +71,8 @@ def test_a_retrain_shows_what_was_tried_before_it(line: int) -> None:
     ]
     assert [parent.version for parent in found.lineage.parents] == ["m-v2", "m-v1"]
     assert (found.drift.updates, found.drift.forgotten, found.drift.live_samples) == (0, 0, 15)
+    assert found.drift.false_publishes == 0
+    assert found.drift.expectation == "Nothing was published on an estimate since the last training."
     kinds = [event["kind"] for event in found.timeline]
     assert kinds[0] == "batch.closed"
     assert "version.published" in kinds
@@ -94,3 +102,17 @@ def test_a_version_that_also_answers_a_late_ticket(database: str) -> None:
     story.publish(lease)
     story.work(model_id)
     assert len(report("m-v2").lineage.tickets) == 2
+
+
+def test_the_errors_of_updates_add_up_until_a_training(database: str) -> None:
+    story.dataset()
+    model_id = story.trained()
+    for ordinal, error in enumerate([0.05, 0.05, 0.2]):
+        story.replace(model_id, story.EAGER | {"thresholds": {"error": error}})
+        story.submit(ordinal)
+        story.work(model_id)
+    assert [report(f"m-v{number}").drift.false_publishes for number in (1, 2, 3, 4)] == [0, 0.05, 0.1, 0.3]
+    story.retrain(model_id)
+    story.work(model_id)
+    assert report("m@current").drift.false_publishes == 0
+    assert "At most 0.3 of 3 updates since the last training are expected" in report("m-v4").drift.expectation

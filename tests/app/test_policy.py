@@ -1,18 +1,19 @@
 """The verdict from statistics, and a policy's own rules."""
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy import update
 
-from app import policy
+from app import banks, policy
 from app.db import transaction
-from app.errors import PreconditionFailed
+from app.errors import PreconditionFailed, Unprocessable
 from app.policy import PolicyBody, judge, judge_retrain
-from app.tables import Decision, Model, Policy
+from app.tables import Bank, BankState, Decision, Model, Policy
 from tests.app import story
 from tests.app.story import statistic, statistics
 
@@ -148,6 +149,10 @@ def test_a_retrain_is_held_only_when_it_is_no_use(accuracy: float, before: float
         {"ladder": ["nothing", "retrain"]},
         {"ladder": ["own:", "retrain"]},
         {"ladder": ["own:a b", "retrain"]},
+        {"ladder": ["iau", "iau-calibrated", "scrub", "retrain"]},
+        {"thresholds": {"error": 0.0005}},
+        {"thresholds": {"error": 0.25}},
+        {"drift": {"false_publishes": 0}},
         {"methods": {"scrub": {}}},
         {"ladder": ["scrub", "retrain"], "methods": {"scrub": 1}},
         {"ladder": ["iau", "retrain"], "methods": {"iau": {}}},
@@ -193,6 +198,79 @@ def test_nothing_is_recorded_by_default() -> None:
 def test_the_default_is_written_and_read_alike() -> None:
     assert PolicyBody.model_validate(BODY.model_dump(mode="json")) == BODY
     assert BODY.ladder[-1] == "retrain"
+
+
+class TestAttempts:
+    @pytest.mark.parametrize(
+        ("ladder", "shares"),
+        [
+            (["iau", "iau-calibrated", "retrain"], [0.06, 0.04]),
+            (["scrub", "retrain"], [0.1]),
+            (["retrain"], []),
+        ],
+    )
+    def test_they_share_the_whole_error(self, ladder: list[str], shares: list[float]) -> None:
+        body = PolicyBody.model_validate({"ladder": ladder, "thresholds": {"error": 0.1}})
+        assert policy.attempts(body) == len(shares)
+        found = [policy.attempt_error(body, number) for number in range(1, len(shares) + 1)]
+        assert found == pytest.approx(shares)
+        for wrong in (0, len(shares) + 1):
+            with pytest.raises(ValueError, match="attempt"):
+                policy.attempt_error(body, wrong)
+
+    def test_a_longer_ladder_is_refused_with_the_reason_and_still_read(self) -> None:
+        body = BODY.model_dump(mode="json") | {"ladder": ["iau", "iau-calibrated", "scrub", "retrain"]}
+        with pytest.raises(ValidationError, match="one split of the audit's data"):
+            PolicyBody.model_validate(body)
+        assert policy.attempts(policy.stored(body)) == 2
+
+
+class TestNoiseFloor:
+    FACTS: ClassVar = {"references": 8, "noise_floor": {"mu": 0.02, "ue": 0.08, "level": 0.95}}
+
+    @pytest.mark.parametrize(
+        ("mu", "ue", "named"),
+        [
+            (0.03, 0.15, []),
+            (0.02, 0.08, []),
+            (0.01, 0.15, ["thresholds.mu"]),
+            (0.03, 0.05, ["thresholds.ue"]),
+            (0.01, 0.05, ["thresholds.mu", "thresholds.ue"]),
+        ],
+    )
+    def test_thresholds_below_it_are_named(self, mu: float, ue: float, named: list[str]) -> None:
+        body = PolicyBody.model_validate({"thresholds": {"mu": mu, "ue": ue}})
+        assert [sentence.split()[0] for sentence in policy.below_floor(body, self.FACTS)] == named
+
+    def test_the_sentence_has_the_figures(self) -> None:
+        body = PolicyBody.model_validate({"thresholds": {"ue": 0.05}})
+        assert policy.below_floor(body, self.FACTS) == [
+            "thresholds.ue is 0.05, below the noise floor of 0.08: in 5% of the cases two retrains of this model differ by more"
+        ]
+
+    @pytest.mark.parametrize("facts", [{}, {"noise_floor": None}, {"noise_floor": {}}, {"noise_floor": {"mu": 0.001}}])
+    def test_what_was_not_measured_refuses_nothing(self, facts: dict[str, Any]) -> None:
+        assert policy.below_floor(PolicyBody.model_validate({"thresholds": {"ue": 0.001}}), facts) == []
+
+    def test_without_an_approximate_rung_nothing_is_held_against_it(self) -> None:
+        body = PolicyBody.model_validate({"thresholds": {"ue": 0.001}, "ladder": ["retrain"]})
+        assert policy.below_floor(body, self.FACTS) == []
+
+    def test_a_policy_below_that_of_the_models_bank_is_refused(self, database: str) -> None:
+        story.dataset()
+        model_id = story.trained()
+        narrow = story.EAGER | {"thresholds": {"ue": 0.05}}
+        with transaction() as session:
+            model = session.get_one(Model, model_id)
+            bank = banks.order(session, model, banks.anchor(session, model_id), 8, "for the test", "ops")
+        story.replace(model_id, narrow)  # nothing is known yet
+        with transaction() as session:
+            has = {"state": BankState.READY, "digest": "ab" * 32, "facts": self.FACTS}
+            session.execute(update(Bank).where(Bank.id == bank.id).values(**has))
+        with pytest.raises(Unprocessable, match=r"thresholds\.ue is 0\.05, below the noise floor of 0\.08"):
+            story.replace(model_id, narrow)
+        story.replace(model_id, story.EAGER)
+        assert len(story.all_of(Policy)) == 3
 
 
 class TestReplace:

@@ -1,5 +1,6 @@
 """Claims, leases, publication and failure: every write of a run that lost its batch must change nothing."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -229,6 +230,124 @@ class TestPublish:
         assert first.gradients_digest is None
         assert first.superseded_at is not None
         assert second.superseded_at is None
+
+
+class TestStop:
+    """Whenever a stop lands, what is not published yet will not be."""
+
+    def test_before_the_verdict(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.stop(model_id, "coverage is short")
+        verdict_id = story.record(lease, b"bytes")
+        (verdict,) = [row for row in story.all_of(Verdict) if row.id == verdict_id]
+        assert verdict.decision is story.Decision.INCONCLUSIVE
+        assert verdict.reasons == ["approximate updates are stopped: coverage is short", *story.PUBLISH.reasons]
+
+    def test_between_verdict_and_publication(self, model_id: int) -> None:
+        ticket_id = story.submit(1)
+        lease = story.closed(model_id)
+        offered = story.candidate(lease, b"bytes", story.record(lease, b"bytes"))
+        story.stop(model_id, "coverage is short")
+        with pytest.raises(runs.Stopped, match="coverage is short"), transaction() as session:
+            runs.publish(session, lease, offered)
+        assert len(story.all_of(Version)) == 1
+        version = story.publish(lease, kind=VersionKind.RETRAINED)
+        assert story.obligation(ticket_id, model_id).version_id == version.id
+
+    def test_a_rung_is_not_even_tried(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.stop(model_id)
+        with transaction() as session:
+            assert runs.barred(session, lease, "iau") == "approximate updates are stopped: for the test"
+
+    def test_what_does_not_pass_keeps_its_reasons(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.stop(model_id)
+        story.record(lease, b"bytes", story.ESCALATE)
+        assert story.all_of(Verdict)[-1].reasons == story.ESCALATE.reasons
+
+    def test_trainings_go_on(self, model_id: int) -> None:
+        story.stop(model_id)
+        story.retrain(model_id)
+        (version,) = story.work(model_id)
+        assert version.kind is VersionKind.RETRAINED
+
+
+class TestAttempts:
+    """One split of the audit's data may judge two sets of weights of a batch, however often it is run."""
+
+    @staticmethod
+    def attempt(lease: runs.Lease, rung: str, weights: bytes) -> int | None:
+        with transaction() as session:
+            return runs.attempt(session, lease, rung, hashlib.sha256(weights).hexdigest())
+
+    @staticmethod
+    def barred(lease: runs.Lease, rung: str) -> str | None:
+        with transaction() as session:
+            return runs.barred(session, lease, rung)
+
+    def test_two_rungs_are_two(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        assert self.attempt(lease, "iau", b"a") == 1
+        story.record(lease, b"a", story.ESCALATE)
+        assert self.attempt(lease, "iau-calibrated", b"b") == 2
+        story.record(lease, b"b", story.ESCALATE, "iau-calibrated")
+        shares = [(v.thresholds["attempt"], v.thresholds["attempt_error"]) for v in story.all_of(Verdict)[1:]]
+        assert shares == [(1, pytest.approx(0.03)), (2, pytest.approx(0.02))]
+
+    def test_the_same_bytes_after_a_crash_are_the_same_attempt(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.record(lease, b"a", story.ESCALATE)
+        story.record(lease, b"b", story.PUBLISH, "iau-calibrated")
+        story.expire(lease)
+        again = story.claimed(model_id, "w2")
+        for rung, weights, number in (("iau", b"a", 1), ("iau-calibrated", b"b", 2)):
+            assert self.barred(again, rung) is None
+            assert self.attempt(again, rung, weights) == number
+        story.record(again, b"a", story.ESCALATE)
+        offered = story.candidate(again, b"b", story.record(again, b"b", story.PUBLISH, "iau-calibrated"))
+        with transaction() as session:
+            assert runs.publish(session, again, offered).number == 2
+
+    def test_other_bytes_after_a_crash_get_no_third(self, model_id: int) -> None:
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.record(lease, b"a", story.ESCALATE)
+        story.expire(lease)
+        again = story.claimed(model_id, "w2")
+        assert self.attempt(again, "iau", b"other") == 2
+        story.record(again, b"other", story.ESCALATE)
+        assert self.barred(again, "iau-calibrated") == runs.SPENT
+        assert self.attempt(again, "iau-calibrated", b"b") is None
+        with pytest.raises(AssertionError, match="attempts are spent"):
+            story.record(again, b"b", story.PUBLISH, "iau-calibrated")
+
+    def test_a_ladder_with_one_rung_has_one(self, database: str) -> None:
+        story.dataset()
+        model_id = story.trained(policy=story.EAGER | {"ladder": ["iau", "retrain"]})
+        story.submit(1)
+        lease = story.closed(model_id)
+        story.record(lease, b"a", story.ESCALATE)
+        assert story.all_of(Verdict)[-1].thresholds["attempt_error"] == 0.05
+        assert self.attempt(lease, "iau", b"other") is None
+
+    def test_a_longer_ladder_of_an_earlier_release_gets_no_third(self, model_id: int) -> None:
+        story.submit(1)
+        batch = story.close(model_id)
+        assert batch is not None
+        with transaction() as session:
+            session.get_one(Batch, batch.id).policy = batch.policy | {
+                "ladder": ["iau", "iau-calibrated", "scrub", "retrain"]
+            }
+        lease = story.claimed(model_id)
+        story.record(lease, b"a", story.ESCALATE)
+        story.record(lease, b"b", story.ESCALATE, "iau-calibrated")
+        assert self.barred(lease, "scrub") == runs.SPENT
 
 
 class TestFailure:

@@ -106,6 +106,20 @@ def test_flush_needs_one_scope_and_approval_another(line: int, caller: Caller) -
     assert row.cap_approved_at is not None
 
 
+def test_resuming_needs_a_scope_and_a_reason_and_a_stop(line: int, caller: Caller) -> None:
+    boss = caller("boss", Scope.POLICIES_APPROVE, Scope.DELETIONS_READ)
+    is_problem(boss.post("/models/m/resume", json={"why": "mended"}), 409, "conflict")
+    story.stop(line, "the intervals missed the truth")
+    (shown,) = boss.get("/models").json()
+    assert shown["stopped"] == "the intervals missed the truth"
+    is_problem(caller("ops", Scope.POLICIES_WRITE).post("/models/m/resume", json={"why": "mended"}), 403, "forbidden")
+    for asked in ({}, {"why": ""}, {"why": "mended", "extra": 1}):
+        is_problem(boss.post("/models/m/resume", json=asked), 422, "invalid")
+    is_problem(boss.post("/models/nobody/resume", json={"why": "mended"}), 404, "not_found")
+    answer = boss.post("/models/m/resume", json={"why": "mended"})
+    assert (answer.status_code, answer.json()["stopped"]) == (200, None)
+
+
 @pytest.mark.parametrize("asked", [{"name": "m"}, {"name": "", "dataset": "d", "problem": "p"}, [], {"extra": 1}])
 def test_what_is_no_registration(database: str, http: TestClient, asked: Any) -> None:
     is_problem(http.post("/models", json=asked), 422, "invalid")
