@@ -52,6 +52,12 @@ def bonett_price(gained: int, lost: int, n: int, level: float, extra_variance: f
     return max(-1.0, centre - half), min(1.0, centre + half)
 
 
+def wider(estimate: float, interval: Interval, margin: float) -> Interval:
+    """The interval with a further, independent error of `margin` on each side added in squares; within [-1, 1]."""
+    below, above = (max(0.0, estimate - interval[0]), max(0.0, interval[1] - estimate))
+    return max(-1.0, estimate - sqrt(below**2 + margin**2)), min(1.0, estimate + sqrt(above**2 + margin**2))
+
+
 def delong(
     values_N: NDArray[np.float64], influence_M: NDArray[np.float64], groups_M: NDArray[np.int64], level: float
 ) -> Interval:

@@ -5,7 +5,6 @@
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from app.errors import Gone
 from unlearning.bank import Bank, Reference
 from unlearning.difficulty import Difficulty
 from unlearning.evidence import Standing
-from unlearning.gradients import GradientSum, Scores
+from unlearning.gradients import GradientSum
 from unlearning.problem import Indices
 from unlearning.records import Records
 
@@ -62,11 +61,7 @@ def save_prepared(prepared: Prepared) -> str:
     tensors = {GRADIENT + name: value.detach().cpu().contiguous() for name, value in prepared.total.vector.items()}
     tensors[COUNT] = torch.tensor(prepared.total.count)
     tensors[EXCLUDED] = torch.from_numpy(np.asarray(prepared.excluded, dtype=np.int64))
-    for field in fields(Standing):
-        value = getattr(prepared.standing, field.name)
-        parts = vars(value) if isinstance(value, Scores) else {"": value}
-        for part, array in parts.items():
-            tensors[f"{STANDING}{field.name}.{part}"] = torch.from_numpy(np.ascontiguousarray(array))
+    tensors |= {STANDING + name: value for name, value in prepared.standing.tensors().items()}
     if prepared.difficulty is not None:
         tensors |= difficulty_tensors(prepared.difficulty)
     return store.put(bytes(save(tensors)))
@@ -76,17 +71,11 @@ def load_prepared(digest: str, device: torch.device) -> Prepared:
     """What was prepared, by digest. Raises `Corrupt` or `Gone`; the caller then computes it again."""
     tensors: dict[str, Tensor] = load(store.get(digest))
     vector = {k.removeprefix(GRADIENT): v.to(device) for k, v in tensors.items() if k.startswith(GRADIENT)}
+    found = {k.removeprefix(STANDING): v for k, v in tensors.items() if k.startswith(STANDING)}
     try:
-        standing = Standing(
-            **{
-                field.name: standing_part(tensors, field.name, scored=field.type is Scores)
-                for field in fields(Standing)
-            }
-        )
-    except KeyError:
-        raise Gone(
-            f"Artifact sha256:{digest} was made by an earlier release, without all that is needed now."
-        ) from None
+        standing = Standing.from_tensors(found)
+    except ValueError as error:
+        raise Gone(f"Artifact sha256:{digest} was made by an earlier release: {error}.") from None
     total = GradientSum(vector, int(tensors[COUNT]))
     return Prepared(total, tensors[EXCLUDED].numpy(), standing, difficulty_from(tensors))
 
@@ -118,13 +107,6 @@ def difficulty_from(tensors: dict[str, Tensor]) -> Difficulty | None:
         learnt_margins_N=found["learnt_margins_N"].numpy(),
         learnt_losses_N=found["learnt_losses_N"].numpy(),
     )
-
-
-def standing_part(tensors: dict[str, Tensor], name: str, *, scored: bool) -> Any:
-    """One field of a `Standing`, from its tensors."""
-    if not scored:
-        return tensors[f"{STANDING}{name}."].numpy()
-    return Scores(**{part.name: tensors[f"{STANDING}{name}.{part.name}"].numpy() for part in fields(Scores)})
 
 
 def save_records(records: Records, run: str) -> tuple[str, int]:

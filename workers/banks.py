@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from app import banks, lineage, references, store
+from app import banks, coverage, lineage, references, store
 from app.banks import Changed, Held, Purge
 from app.db import transaction
 from app.errors import Corrupt, Gone
@@ -72,7 +72,9 @@ def assembled(model_id: int) -> bool:
         table = table_of(seen, finished, ordinals(gone))
         digest, size = artifacts.save_bank(table, seen.bank_id)
         with transaction() as session:
-            banks.assembled(session, seen, seen.whole, digest, facts(table, size), gone)
+            told = facts(table, size)
+            banks.assembled(session, seen, seen.whole, digest, told, gone)
+            coverage.check_bank(session, seen.model_id, told)
     except Changed:
         return False
     except (Corrupt, Gone, ValueError) as error:

@@ -18,7 +18,7 @@ from unlearning.training import Diverged
 from workers.context import Context
 from workers.problems import Refused
 from workers.pulse import Pulse
-from workers.rungs import prepare_next, task_for
+from workers.rungs import anchor, prepare_next, task_for
 from workers.training import retrain
 from workers.updates import approximate
 
@@ -120,6 +120,7 @@ def settle(context: Context, version: Version) -> None:
     """After the commit: drop what the parent has no more, prepare the new version. Neither holds a ticket up."""
     parent = context.lease.parent
     try:
+        anchor_T = anchor(context, version)
         if parent is not None and parent.gradients_digest is not None:
             with transaction() as session:
                 shared = runs.still_prepared(session, parent.gradients_digest)
@@ -127,6 +128,6 @@ def settle(context: Context, version: Version) -> None:
                 store.delete(parent.gradients_digest)
         if parent is not None and parent.kept is not None:
             store.delete(parent.kept.digest)
-        prepare_next(context, version)
+        prepare_next(context, version, anchor_T)
     except Exception as error:  # noqa: BLE001 - the next update computes what is missing
         log.warning("version.not_prepared", version=version.number, error=type(error).__name__)

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 from sqlalchemy import update
 
-from app import lineage
+from app import lineage, versions
 from app.db import transaction
 from app.errors import Corrupt, Gone
-from app.tables import Version
+from app.tables import Version, VersionKind
 from unlearning.calibrated import CalibratedSettings, unlearn_calibrated
 from unlearning.difficulty import fit_difficulty
 from unlearning.evidence import stand
-from unlearning.gradients import gradient_sum
+from unlearning.gradients import gradient_sum, scores
 from unlearning.iau import IauSettings, unlearn
 from unlearning.problem import Indices
 from unlearning.training import State, restore
@@ -28,6 +29,7 @@ from workers import artifacts
 from workers.context import Context
 
 log = structlog.get_logger()
+Answers = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,10 @@ def task_for(context: Context, forget: Indices) -> Task:
     """
     begun = time.perf_counter()
     tombstoned = read_tombstones(context)
-    prepared = kept(context) or prepare(context, context.parent, tombstoned)
+    assert context.lease.parent is not None
+    prepared = kept(context) or prepare(
+        context, context.parent, tombstoned, trained_answers(context, context.lease.parent.number)
+    )
     lacking = np.intersect1d(forget, prepared.excluded)
     if len(lacking):
         rest = gradient_sum(context.parent, context.problem, context.problem.train, lacking)
@@ -156,20 +161,50 @@ def kept(context: Context) -> artifacts.Prepared | None:
         return None
 
 
-def prepare(context: Context, model: torch.nn.Module, tombstoned: Indices) -> artifacts.Prepared:
-    """One pass over the training set, one over a bounded part of it, and one over all unseen data."""
+def prepare(
+    context: Context, model: torch.nn.Module, tombstoned: Indices, anchor_T: Answers | None = None
+) -> artifacts.Prepared:
+    """One pass over the training set, one over a bounded part of it, and one over all unseen data.
+
+    `anchor_T` says which audit test samples the last version that was trained answers right; None where that is `model`.
+    """
     context.pulse.step(0.0, "gradients of the training set")
     problem = context.problem
     live = np.setdiff1d(np.arange(len(problem.train)), tombstoned)
     total = gradient_sum(model, problem, problem.train, live)
-    standing = stand(model, problem, live, context.tuning, context.audit)
-    return artifacts.Prepared(total, tombstoned, standing, fit_difficulty(model, problem, live, context.tuning))
+    difficulty = fit_difficulty(model, problem, live, context.tuning)
+    standing = stand(model, problem, live, context.tuning, context.audit, difficulty, anchor_T)
+    return artifacts.Prepared(total, tombstoned, standing, difficulty)
 
 
-def prepare_next(context: Context, version: Version) -> None:
+def anchor(context: Context, version: Version) -> Answers | None:
+    """Which audit test samples the version answers right that `version` descends from by updates alone: of the parent's
+    standing, or else by that version's weights. None where it is `version` itself, or nothing tells any more."""
+    if version.kind is not VersionKind.UNLEARNED:
+        return None
+    parent = kept(context)
+    return parent.standing.anchor_T if parent is not None else trained_answers(context, version.number)
+
+
+def trained_answers(context: Context, number: int) -> Answers | None:
+    """The same by weights alone; None where version `number` was trained, or the weights are not kept any more."""
+    with transaction() as session:
+        trained = versions.anchor(session, context.lease.model_id, number)
+        if trained.number == number or trained.weights_purged_at is not None:
+            return None
+        digest = trained.weights_digest
+    try:
+        model = restore(context.problem, artifacts.load_weights(digest), context.device)
+    except (Corrupt, Gone) as error:
+        log.warning("anchor.unusable", version=number, error=error.code)
+        return None
+    return scores(model, context.problem, context.audit.test).correct_N
+
+
+def prepare_next(context: Context, version: Version, anchor_T: Answers | None) -> None:
     """Prepare the version that was just published for its own updates, off the path of any ticket."""
     model = restore(context.problem, artifacts.load_weights(version.weights_digest), context.device)
-    digest = artifacts.save_prepared(prepare(context, model, read_tombstones(context)))
+    digest = artifacts.save_prepared(prepare(context, model, read_tombstones(context), anchor_T))
     with transaction() as session:
         still_current = update(Version).where(Version.id == version.id, Version.superseded_at.is_(None))
         session.execute(still_current.values(gradients_digest=digest))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from app import lineage, policy, runs, store
+from app import coverage, lineage, policy, runs, store
 from app.banks import held
 from app.db import transaction
 from app.tables import BatchKind, Decision, Verdict, Version, VersionKind
@@ -66,6 +66,7 @@ def retrain(context: Context) -> Version:
         version = runs.publish(session, lease, candidate)
         if lease.parent:
             runs.backfill(session, lease, truths, version)
+            coverage.check(session, lease.model_id)
     banks.discard(ended)
     return version
 

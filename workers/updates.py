@@ -37,14 +37,19 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
     data = artifacts.weights_bytes(updated.state)
     digest = artifacts.digest_of(data)
     with transaction() as session:
-        if runs.attempt(session, context.lease, rung, digest) is None:
-            return Judgement(Decision.INCONCLUSIVE, [runs.SPENT])
-    statistics = figures(observe(context, task, updated), context.lease.policy.thresholds.seed_sd)
+        number = runs.attempt(session, context.lease, rung, digest)
+    if number is None:
+        return Judgement(Decision.INCONCLUSIVE, [runs.SPENT])
+    table = banks.load_bank(context)
+    level = 1 - 2 * policy.attempt_error(context.lease.policy, number)
+    evidence = observe(context, task, updated, table)
+    statistics = figures(evidence, level, context.lease.policy.thresholds.seed_sd)
     seconds = {"update": updated.seconds, "validate": time.perf_counter() - begun}
     if rung == context.lease.policy.ladder[0]:
         seconds["prepare"] = task.seconds  # shared by all rungs, so told once
     judgement = verdict_on(context, task, statistics, digest)
     method = updated.method | {"method": rung, "forget_sha256": artifacts.save_ordinals(task.forget)}
+    method["bank"] = None if table is None else {"sha256": table.digest} | table.facts
     with transaction() as session:
         verdict_id, judgement = runs.record_verdict(
             session,
@@ -64,24 +69,32 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
         return Judgement(Decision.INCONCLUSIVE, [str(stopped)])
 
 
-def observe(context: Context, task: Task, updated: Updated) -> Evidence:
+def observe(context: Context, task: Task, updated: Updated, table: banks.Table | None) -> Evidence:
     """Run the new weights over D_f and the audit's data."""
-    child = restore(context.problem, updated.state, context.device)
-    standing, problem = task.prepared.standing, context.problem
-    return gather(standing, context.parent, child, problem, task.forget, context.audit, task.tombstoned)
+    return gather(
+        task.prepared.standing,
+        context.parent,
+        restore(context.problem, updated.state, context.device),
+        context.problem,
+        task.forget,
+        context.audit,
+        left_out=task.tombstoned,
+        difficulty=task.prepared.difficulty,
+        bank=table.bank if table is not None else None,
+    )
 
 
-def figures(evidence: Evidence, seed_sd: float) -> dict[str, dict[str, Any]]:
+def figures(evidence: Evidence, level: float, seed_sd: float) -> dict[str, dict[str, Any]]:
     """The validator's statistics, and the plain rates that a later retrain is compared with."""
-    after = float(evidence.test_after.correct_N.mean())
-    before = float(evidence.test_before.correct_N.mean())
-    recall = float(evidence.threshold.calls_member(evidence.forget_after).mean())
+    after = float(evidence.test_after.scores.correct_N.mean())
+    before = float(evidence.test_before.scores.correct_N.mean())
+    recall = float(evidence.threshold.calls_member(evidence.forget_after.scores).mean())
     plain = (
         ("accuracy", after, len(evidence.test_after), "audit test, updated model"),
         ("accuracy_before", before, len(evidence.test_before), "audit test, parent version"),
         ("recall", recall, len(evidence.forget_after), "share of D_f that the attack calls member, updated model"),
     )
-    found = validate(evidence, seed_sd=seed_sd).as_dict()
+    found = validate(evidence, level, seed_sd).as_dict()
     for name, rate, n, note in plain:
         low, high = wilson(rate, n, LEVEL)
         found[name] = asdict(Statistic(name, rate, low, high, LEVEL, n, "observed", "Wilson", note))

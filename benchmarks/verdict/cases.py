@@ -151,7 +151,7 @@ def whole_subjects(problem: Problem, random: np.random.Generator, size: int) -> 
     return np.array(chosen, dtype=np.int64)
 
 
-def forget_sets(block: Block, repeats: int = 5) -> list[ForgetSet]:
+def forget_sets(block: Block, repeats: int = 3) -> list[ForgetSet]:
     """What is asked to be forgotten out of a block: all of it and, where it is a small one, some tens and single ones."""
     label = f"{block.share:.0%}"
     found = [ForgetSet(f"{block.name}-all", label, block.kind, block.indices, block.name)]

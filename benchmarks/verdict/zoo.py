@@ -86,7 +86,7 @@ def _train(setting: Setting, wish: Wanted, path: Path) -> None:
     state = train(problem, stays, tuning).state
     path.with_suffix(".seconds").write_text(f"{time.perf_counter() - begun:.3f}")
     part = path.with_suffix(f".part-{os.getpid()}")
-    save_file(state, part)
+    save_file({name: value.contiguous() for name, value in state.items()}, part)
     part.replace(path)
 
 

@@ -1,0 +1,93 @@
+"""Do the intervals hold what they promise? Truth that a retrain revealed, and tickets simulated on the bank, say so.
+
+An interval of level 94 % should hold the truth 94 times in 100. Fewer than chance allows, and the model's policy publishes
+no approximate update any more, by itself, until somebody has looked.
+"""
+
+from dataclasses import dataclass
+from math import comb
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import policy, runs
+from app.tables import Batch, Verdict
+
+DOUBT = 0.05  # a shortfall that chance brings about less often than this is none of chance
+FIGURES = ("mu", "ue")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many intervals held the truth, of how many, and the level they were for."""
+
+    covered: int
+    count: int
+    nominal: float
+
+    @property
+    def short(self) -> bool:
+        """Whether so few would hold it by chance less often than `DOUBT`."""
+        return self.count > 0 and at_most(self.covered, self.count, self.nominal) < DOUBT
+
+
+def at_most(covered: int, count: int, nominal: float) -> float:
+    """The chance that at most `covered` of `count` independent intervals hold the truth, each with the chance `nominal`."""
+    return sum(comb(count, k) * nominal**k * (1 - nominal) ** (count - k) for k in range(covered + 1))
+
+
+def of_model(session: Session, model_id: int) -> dict[str, Coverage]:
+    """Coverage of MU and of UE over all of the model's verdicts whose truth was measured.
+
+    One retrain reveals the truth of several verdicts, so they are less independent than the test takes them for, and the
+    test stops a little too soon rather than too late.
+    """
+    query = select(Verdict).join(Batch, Batch.id == Verdict.batch_id)
+    verdicts = session.scalars(query.where(Batch.model_id == model_id, Verdict.truth.is_not(None))).all()
+    return {figure: over(figure, list(verdicts)) for figure in FIGURES}
+
+
+def over(figure: str, verdicts: list[Verdict]) -> Coverage:
+    """Coverage of one figure; verdicts that estimate it for too few samples, or whose truth is unknown, do not count."""
+    held: list[bool] = []
+    levels: list[float] = []
+    for verdict in verdicts:
+        interval, truth = verdict.statistics.get(figure), (verdict.truth or {}).get(figure)
+        if interval is None or truth is None or (figure == "ue" and interval["n"] < policy.FEW):
+            continue
+        held.append(interval["low"] <= truth <= interval["high"])
+        levels.append(interval["level"])
+    nominal = sum(levels) / len(levels) if levels else 0.0
+    return Coverage(sum(held), len(held), nominal)
+
+
+def simulated(facts: dict[str, Any]) -> list[Coverage]:
+    """Coverage on tickets simulated on a bank, as its facts tell it."""
+    return [Coverage(row["covered"], row["tickets"], row["nominal"]) for row in facts.get("calibration", [])]
+
+
+def check(session: Session, model_id: int) -> None:
+    """After truth was measured: stop publishing where intervals have held it too seldom."""
+    for figure, found in of_model(session, model_id).items():
+        if found.short:
+            why = (
+                f"retrains showed the true {figure.upper()} within {found.covered} of {found.count} intervals of"
+                f" {found.nominal:.0%}: too few to trust the estimate"
+            )
+            runs.stop_publishing(session, model_id, why)
+
+
+def check_bank(session: Session, model_id: int, facts: dict[str, Any]) -> None:
+    """After a table was assembled: stop publishing where it does not forecast its own references.
+
+    Simulated tickets of one bank overlap, so that a count of hundreds is worth a few dozen: the shortfall must be one of
+    more than five in a hundred as well.
+    """
+    for found in simulated(facts):
+        if found.short and found.covered / found.count < found.nominal - 0.05:
+            why = (
+                f"the bank's forecast held for {found.covered} of {found.count} simulated tickets at {found.nominal:.0%}:"
+                " too few to trust it"
+            )
+            runs.stop_publishing(session, model_id, why)
