@@ -169,6 +169,22 @@ class Evidence:
             raise ValueError("ease is known of both D_f and the holdout, or of neither")
 
 
+def unleaked(margins_N: Floats, learnt_L: Floats, unseen_M: Floats) -> Floats:
+    """ease_N: margins of samples that the features were learnt from, on the scale of those that they were not.
+
+    A sample leaves some trace in the features too, so that samples of the training set look easier than unseen ones that
+    are as hard. Members and unseen data are drawn alike: what a quantile of the one exceeds that of the other by is the
+    trace, and is taken off.
+    """
+    if len(learnt_L) == 0:
+        return margins_N
+    learnt_L, unseen_M = np.sort(learnt_L), np.sort(unseen_M)
+    places_N = np.searchsorted(learnt_L, margins_N) / len(learnt_L)
+    inside_N = places_N.clip(0.01, 0.99)  # the ends of two samples differ by chance
+    trace_N: Floats = np.quantile(learnt_L, inside_N) - np.quantile(unseen_M, inside_N)
+    return margins_N - trace_N
+
+
 def gather(
     standing: Standing,
     parent: nn.Module,
@@ -198,7 +214,9 @@ def gather(
     ease_N = None
     if difficulty is not None and standing.ease_M is not None:
         features_ND, strata_N = torch.cat(caught[difficulty.layer]), forget_before.scores.strata_N
-        ease_N = difficulty.without(forget_N, features_ND, strata_N).classifier().margins(features_ND, strata_N)
+        left = difficulty.without(forget_N, features_ND, strata_N)
+        margins_N = left.classifier().margins(features_ND, strata_N)
+        ease_N = unleaked(margins_N, left.learnt_margins_N, standing.ease_M)
     return Evidence(
         threshold=threshold,
         retained=retained,

@@ -19,7 +19,7 @@ from unlearning.pairing import Pairing, pair
 from unlearning.problem import Indices
 
 Floats = NDArray[np.float64]
-DISCOVERY = 0.025  # on each side
+DISCOVERY = 0.01  # on each side
 MOST = 5000  # unseen samples that the ranks are taken among
 STEADY = 0.3  # nats added to the spread: where all are equally certain it must not vanish
 

@@ -17,7 +17,7 @@ from unlearning.attack_statistics import attack_statistics
 from unlearning.bank import Bank
 from unlearning.calibration import calibrated, simulate
 from unlearning.evidence import Evidence
-from unlearning.forecast import KNOWN, Forecast, by_bank, by_holdout, ease_of, unseen_ease
+from unlearning.forecast import KNOWN, MANY, Forecast, by_bank, by_holdout, ease_of, unseen_ease
 from unlearning.gradients import Scores
 from unlearning.intervals import bonett_price, delong, normal_quantile, wider, wilson
 from unlearning.membership import Floats
@@ -31,6 +31,7 @@ from unlearning.utility import utility_statistics, worst_class
 SEED_SD = 0.005
 """What test accuracy and the rates of an attack differ by between trainings, as a standard deviation, where neither a bank
 nor an operator has said so. LeNet-5 and a multilayer perceptron on tens of thousands of samples show 0.004 to 0.006."""
+PRIOR = 4  # trainings that an assumed deviation counts for
 FEW = 50  # samples below which no rate is claimed
 HOW: dict[Source, str] = {
     "bank": "as hard, by the references that never saw them, and of the same class",
@@ -135,19 +136,33 @@ def _mu(evidence: Evidence, level: float, common_sd: float) -> Statistic:
     """
     before, after = evidence.test_before.scores.correct_N, evidence.test_after.scores.correct_N
     gained, lost, n = int((after & ~before).sum()), int((before & ~after).sum()), len(before)
-    bank = evidence.bank
-    if bank is not None and bank.references > 1:
-        sd, degrees = float(np.std(bank.test_correct_KT.mean(axis=1), ddof=1)), bank.references - 1
-        whence = f"sd {sd:.4f} of {bank.references} references"
-    else:
-        sd, degrees, whence = common_sd, 0, f"sd {common_sd:g}, assumed" if common_sd else "not counted"
+    sd, degrees = seed_noise(evidence.bank, common_sd)
+    whence = (
+        "assumed"
+        if evidence.bank is None
+        else f"of {evidence.bank.references} references, tempered by what was assumed"
+    )
     low, high = bonett_price(gained, lost, n, level)
     estimate = (gained - lost) / n
-    noise = sqrt(2) * sd * (float(t.ppf((1 + level) / 2, degrees)) if degrees else normal_quantile(level))
-    note = f"change of accuracy on the audit test; noise between trainings: {whence}"
+    noise = sqrt(2) * sd * float(t.ppf((1 + level) / 2, degrees))
+    note = f"change of accuracy on the audit test; noise between trainings: sd {sd:.4f}, {whence}"
     interval = "Bonett-Price, paired, and the noise of two trainings, added in squares"
     low, high = wider(estimate, (low, high), noise)
     return Statistic("mu", estimate, low, high, level, n, "paired with the parent", interval, note)
+
+
+def seed_noise(bank: Bank | None, common_sd: float) -> tuple[float, float]:
+    """The standard deviation of test accuracy between trainings, and its degrees of freedom.
+
+    That of a few references is itself uncertain, so it is moderated: `common_sd` counts for `PRIOR` trainings more (the
+    posterior mean of a variance under a scaled inverse chi-square prior; Smyth 2004).
+    """
+    if bank is None or bank.references < 2:
+        return common_sd, MANY
+    accuracy_K = bank.test_correct_KT.mean(axis=1)
+    squares = float(np.square(accuracy_K - accuracy_K.mean()).sum())
+    degrees = PRIOR + bank.references - 1
+    return sqrt((PRIOR * common_sd**2 + squares) / degrees), degrees
 
 
 def class_noise(bank: Bank | None) -> dict[int, Callable[[float], float]] | None:
@@ -283,7 +298,7 @@ def _standing_out(evidence: Evidence, compared: Compared, level: float) -> list[
 
     def statistic(name: str, count: int, p_N: Floats, text: str) -> Statistic:
         low, high = wilson(count / pairing.n_f, pairing.n_f, level)
-        note = f"{text} (Benjamini-Hochberg at 2.5 %); unseen samples {HOW[pairing.source]}"
+        note = f"{text} (Benjamini-Hochberg at 1 %); unseen samples {HOW[pairing.source]}"
         if few:
             note += "; p, ascending: " + ", ".join(f"{p:.3f}" for p in np.sort(p_N))
         return Statistic(

@@ -92,11 +92,11 @@ FULL = (
 )
 QUICK = (
     Setting(
-        "lenet-fashion-2k",
-        "LeNet5, 2,000 images of Fashion-MNIST, 20 epochs",
+        "lenet-fashion-4k",
+        "LeNet5, 4,000 images of Fashion-MNIST, 30 epochs",
         lenet_fashion_10k,
-        {"train_size": 2_000, "holdout_size": 4_000, "epochs": 20},
-        (("random", 0.05, 3), ("random", 0.01, 1)),
+        {"train_size": 4_000, "holdout_size": 6_000, "epochs": 30},
+        (("random", 0.05, 3),),
     ),
     Setting(
         "mlp-flights-5k",
@@ -151,7 +151,7 @@ def whole_subjects(problem: Problem, random: np.random.Generator, size: int) -> 
     return np.array(chosen, dtype=np.int64)
 
 
-def forget_sets(block: Block, repeats: int = 3) -> list[ForgetSet]:
+def forget_sets(block: Block, repeats: int = 2) -> list[ForgetSet]:
     """What is asked to be forgotten out of a block: all of it and, where it is a small one, some tens and single ones."""
     label = f"{block.share:.0%}"
     found = [ForgetSet(f"{block.name}-all", label, block.kind, block.indices, block.name)]
