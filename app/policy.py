@@ -230,7 +230,7 @@ def attempt_error(policy: PolicyBody, attempt: int) -> float:
     """
     if not 1 <= attempt <= attempts(policy):
         raise ValueError(f"a batch of this policy has {attempts(policy)} attempt(s), no number {attempt}")
-    return policy.thresholds.error * (1.0 if attempts(policy) == 1 else ATTEMPTS[attempt - 1])
+    return round(policy.thresholds.error * (1.0 if attempts(policy) == 1 else ATTEMPTS[attempt - 1]), 9)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The main job inside one process: claim, update, judge, publish, retrain, and what goes wrong on the way."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
@@ -14,7 +15,7 @@ from app import audit, batches, runs, store, tickets
 from app.config import settings
 from app.db import transaction
 from app.errors import Gone
-from app.policy import Judgement, PolicyBody
+from app.policy import Judgement, PolicyBody, Settle
 from app.tables import (
     AuditEvent,
     Batch,
@@ -536,3 +537,143 @@ def test_a_tickets_timeline_tells_of_its_batch_and_of_nobody_else(lenient: Line)
     assert {"batch.closed", "run.claimed", "verdict.recorded", "version.published", "ticket.fulfilled"} <= set(kinds)
     assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
     assert str(other) not in str(events)
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *judgements: Judgement) -> list[str]:
+    """Let the policy judge as told, verdict after verdict, the last for ever; returns a list that grows by each."""
+    left, asked = list(judgements), list[str]()
+
+    def judge(*_: Any) -> Judgement:
+        asked.append("")
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    monkeypatch.setattr(updates.policy, "judge", judge)
+    return asked
+
+
+PASSES = Judgement(Decision.PUBLISH, ["for the test"])
+OPEN = Judgement(Decision.INCONCLUSIVE, ["the interval crosses the threshold"])
+BEYOND = Judgement(Decision.ESCALATE, ["wholly above"], Settle("larger_batch", "never asked", samples=60))
+LARGER = replace(OPEN, settle=Settle("larger_batch", "with 60 samples it could be told", samples=60))
+PATIENT = LENIENT.model_dump() | {"inconclusive": {"wait_seconds": 3600}}
+
+
+@pytest.fixture
+def patient(database: object) -> Line:
+    """A trained model whose tickets may wait for an hour."""
+    load_clusters()
+    line = register("patient", PolicyBody.model_validate(PATIENT))
+    line.work()
+    return line
+
+
+def test_an_inconclusive_batch_waits_for_samples_and_is_judged_anew(
+    patient: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(monkeypatch, OPEN, LARGER, PASSES)
+    first = patient.submit(range(40))
+    patient.work()
+    assert len(patient.versions()) == 1
+    assert patient.batch().state is BatchState.CANCELLED
+    assert patient.ticket(first).state is TicketState.PENDING
+    second = patient.submit(range(100, 120))
+    patient.work()
+    _, child = patient.versions()
+    assert (child.kind, child.forgotten) == (VersionKind.UNLEARNED, 60)
+    assert {patient.ticket(ticket).state for ticket in (first, second)} == {TicketState.FULFILLED}
+    assert [v.thresholds["attempt"] for v in verdicts(patient)[1:]] == [1, 2, 1]
+    with transaction() as session:
+        assert audit.verify(session).fault is None
+        kinds = set(session.scalars(select(AuditEvent.kind)))
+    assert {"batch.deferred", "model.held", "model.released"} <= kinds
+
+
+@pytest.mark.parametrize(
+    "last",
+    [BEYOND, OPEN, replace(OPEN, settle=Settle("retrain", "nothing else"))],
+    ids=["beyond", "no wish", "retrain"],
+)
+def test_what_no_wait_settles_is_retrained_at_once(
+    patient: Line, monkeypatch: pytest.MonkeyPatch, last: Judgement
+) -> None:
+    """Nor does the first rung's wish count: the second rung was its answer."""
+    judged(monkeypatch, LARGER, last)
+    patient.submit(range(40))
+    patient.work()
+    assert patient.versions()[-1].kind is VersionKind.RETRAINED
+
+
+def test_a_wait_in_vain_ends_in_a_retrain(patient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, LARGER)
+    ticket_id = patient.submit(range(40))
+    patient.work()
+    with transaction() as session:
+        batches.flush(session, session.get_one(Model, patient.model_id), "operator", approve_cap=False)
+    patient.work()
+    assert patient.versions()[-1].kind is VersionKind.RETRAINED
+    assert "waited in vain for 60 samples" in patient.batch().why
+    assert patient.ticket(ticket_id).state is TicketState.FULFILLED
+
+
+def test_a_stop_between_verdict_and_publication_leads_to_a_retrain(
+    lenient: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = judged(monkeypatch, PASSES)
+    real = updates.store.put
+
+    def stopping(data: bytes) -> str:
+        """Just before the publication somebody, or something, stops the model."""
+        with transaction() as session:
+            runs.stop_publishing(session, lenient.model_id, "coverage is short")
+        return real(data)
+
+    monkeypatch.setattr(updates.store, "put", stopping)
+    ticket_id = lenient.submit(range(40))
+    lenient.work()
+    _, child = lenient.versions()
+    assert child.kind is VersionKind.RETRAINED
+    assert len(asked) == 1, "the second rung is not even tried"
+    assert lenient.ticket(ticket_id).obligations[0].version_id == child.id
+
+
+def test_a_run_after_a_crash_gets_no_third_attempt(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run is lost after its first verdict; the second comes to other bytes, as a GPU may."""
+    monkeypatch.setenv("EXPUNGE_RETRY_SECONDS", "0")
+    settings.cache_clear()
+    judged(monkeypatch, OPEN)
+    real, runs_of_it = rungs.RUNGS["iau"], list[str]()
+
+    def differing(context: Any, task: Any) -> Any:
+        updated = real(context, task)
+        runs_of_it.append("")
+        moved = {name: value + 1e-6 * len(runs_of_it) for name, value in updated.state.items()}
+        return replace(updated, state=moved)
+
+    def lost(*_: Any) -> Any:
+        raise OSError
+
+    monkeypatch.setitem(rungs.RUNGS, "iau", differing)
+    monkeypatch.setitem(rungs.RUNGS, "iau-calibrated", lost)
+    lenient.submit(range(40))
+    lenient.work()
+    assert [v.rung for v in verdicts(lenient)[1:]] == ["iau", "iau", "retrain"]
+    assert [v.thresholds["attempt"] for v in verdicts(lenient)[1:3]] == [1, 2]
+    assert lenient.versions()[-1].kind is VersionKind.RETRAINED
+    with transaction() as session:
+        told = session.scalars(select(AuditEvent.body).where(AuditEvent.kind == "batch.escalated")).all()
+    assert any(runs.SPENT in event for event in told)
+
+
+def test_the_expected_false_publications_send_the_next_batch_to_a_retrain(
+    database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_clusters()
+    body = LENIENT.model_dump() | {"drift": {"false_publishes": 0.09}}
+    line = register("erring", PolicyBody.model_validate(body))
+    line.work()
+    judged(monkeypatch, PASSES)
+    for start in (0, 20):
+        line.submit(range(start, start + 20))
+        line.work()
+    assert [v.kind for v in line.versions()[1:]] == [VersionKind.UNLEARNED, VersionKind.RETRAINED]
+    assert "with this update 0.1 of the publications" in line.batch().why
