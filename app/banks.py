@@ -230,11 +230,13 @@ def assembled(
     """Put a table in use that holds these references too. Their own scores are named no more.
 
     The table's bytes are stored already, and hold no row of `forgotten`. With the bank locked nothing is published that
-    would forget more, so no row outlives its publication.
+    would forget more, so no row outlives its publication. The model is locked before it, for whoever stops the model's
+    updates over what the table says.
 
     Raises:
         Changed: another worker was first, or more was forgotten meanwhile.
     """
+    session.execute(select(Model.id).where(Model.id == seen.model_id).with_for_update(key_share=True))
     bank = lock(session, seen.model_id)
     if bank is None or held(session, seen.model_id) != seen or forgotten != lineage.forgotten(session, seen.model_id):
         raise Changed
