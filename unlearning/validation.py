@@ -64,14 +64,11 @@ def validate(evidence: Evidence, level: float = LEVEL, seed_sd: float | None = N
     """
     normal_quantile(level)
     bank = evidence.bank
-    common_sd = SEED_SD if seed_sd is None else seed_sd
     compared = compare(evidence)
-    forecasts = forecast(evidence, level, common_sd)
-    chosen = forecasts[0]
+    forecasts = forecast(evidence, level, SEED_SD if seed_sd is None else seed_sd)
     found = [
-        _mu(evidence, level, common_sd),
-        *_excesses(evidence, forecasts, level),
-        _forgetting(evidence, chosen, level),
+        *against_a_retrain(evidence, forecasts, level, seed_sd),
+        _forgetting(evidence, forecasts[0], level),
         *_exposures(evidence, compared, level),
         *_standing_out(evidence, compared, level),
         _fair_draw(evidence, level),
@@ -93,6 +90,17 @@ def validate(evidence: Evidence, level: float = LEVEL, seed_sd: float | None = N
     if bank is not None:
         found.append(_lesson(evidence, bank, level))
     return Statistics(tuple(found))
+
+
+def against_a_retrain(
+    evidence: Evidence, forecasts: list[Forecast], level: float, seed_sd: float | None = None
+) -> list[Statistic]:
+    """`mu`, `ue`, `ue_before`, and `ue_<source>` where several can say: the figures that a later retrain proves right or
+    wrong."""
+    return [
+        _mu(evidence, level, SEED_SD if seed_sd is None else seed_sd),
+        *_excesses(evidence, forecasts, level),
+    ]
 
 
 def compare(evidence: Evidence) -> Compared:

@@ -35,10 +35,28 @@ class Start:
     tuning: TuningData
 
 
-def updates(start: Start, asked: ForgetSet) -> dict[str, State | None]:
-    """The weights of each update; None where a loss was no longer finite, so that there is nothing to judge."""
+def updates(start: Start, asked: ForgetSet, *, few: bool) -> dict[str, State | None]:
+    """The weights of each update; None where a loss was no longer finite, so that there is nothing to judge. Of a `few`
+    samples the second rung's alone."""
+    found = {} if few else one_shot(start, asked)
     problem = start.problem
-    parent = restore(problem, start.state)
+    retained = np.setdiff1d(np.arange(len(problem.train)), asked.indices)
+    found["iau-calibrated"] = unlearn_calibrated(
+        restore(problem, start.state),
+        problem,
+        asked.indices,
+        retained,
+        start.tuning,
+        CalibratedSettings(),
+        seed=problem.recipe.seed,
+        difficulty=start.difficulty,
+    ).state
+    return found
+
+
+def one_shot(start: Start, asked: ForgetSet) -> dict[str, State | None]:
+    """The first rung's, and ten times its step."""
+    problem, parent = start.problem, restore(start.problem, start.state)
     settings = IauSettings(accuracy_budget=BUDGET)
     found: dict[str, State | None] = {}
     step = unlearn(parent, problem, asked.indices, start.total, start.tuning, settings)
@@ -48,15 +66,4 @@ def updates(start: Start, asked: ForgetSet) -> dict[str, State | None]:
         found["ten-times"] = unlearn(parent, problem, asked.indices, start.total, start.tuning, further).state
     except NonFinite:
         found["ten-times"] = None
-    retained = np.setdiff1d(np.arange(len(problem.train)), asked.indices)
-    found["iau-calibrated"] = unlearn_calibrated(
-        parent,
-        problem,
-        asked.indices,
-        retained,
-        start.tuning,
-        CalibratedSettings(),
-        seed=problem.recipe.seed,
-        difficulty=start.difficulty,
-    ).state
     return found
