@@ -59,8 +59,10 @@ class Simulation:
 def simulate(bank: Bank, threshold: Threshold, like: Indices, size: int, seed: int = 0) -> Simulation | None:
     """Draw `TICKETS` sets of `size` from what each reference never saw, of the classes and the hardness of `like`.
 
-    Hardness here is what the other groups' references show, never the oracle. None where the bank has one group alone, or
-    no reference never saw as many.
+    Hardness here is what all groups' references show, the oracle's among them: chosen by what is the same whichever of
+    them is the oracle, the samples favour neither the truth nor the forecast. By the others alone, those that they found
+    hard by chance would be chosen, and the truth would lie above. None where the bank has one group alone, or no
+    reference never saw as many.
     """
     groups = len(bank.losses_GN)
     if groups < 2:
@@ -68,15 +70,14 @@ def simulate(bank: Bank, threshold: Threshold, like: Indices, size: int, seed: i
     random = np.random.default_rng(seed)
     calls_GN = (bank.losses_GN <= threshold.loss).astype(np.float64)
     common = common_variance(bank, threshold)
+    known_N = (bank.reference_GN != NEVER).all(axis=0)
+    kinds_N = _kinds(bank.strata_N, confidence(bank.losses_GN.astype(np.float64)).mean(axis=0), known_N)
+    wanted_L = kinds_N[like[known_N[like]]]
     errors: list[float] = []
     sds: list[float] = []
     oracles: list[int] = []
     for group in range(groups):
         others = [g for g in range(groups) if g != group]
-        known_N = (bank.reference_GN != NEVER).all(axis=0)
-        ease_N = np.where(known_N, _ease(bank, others), np.nan)
-        kinds_N = _kinds(bank.strata_N, ease_N, known_N)
-        wanted_L = kinds_N[like[known_N[like]]]
         for oracle in np.unique(bank.reference_GN[group][known_N]):
             pool_L = np.flatnonzero(known_N & (bank.reference_GN[group] == oracle))
             if len(pool_L) < 2 * size or not len(wanted_L):
@@ -140,11 +141,6 @@ def facts_of(bank: Bank) -> dict[str, Any]:
         "noise_floor": {"level": 0.95, "mu": pair * accuracy_sd, "ue": pair * sqrt(common_variance(bank, threshold))},
         "calibration": tickets,
     }
-
-
-def _ease(bank: Bank, groups: list[int]) -> Floats:
-    ease_N: Floats = confidence(bank.losses_GN[groups].astype(np.float64)).mean(axis=0)
-    return ease_N
 
 
 def _kinds(strata_N: Indices, ease_N: Floats, known_N: NDArray[np.bool_]) -> Indices:

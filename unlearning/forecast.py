@@ -103,14 +103,15 @@ def common_variance(bank: Bank, threshold: Threshold) -> float:
 def by_holdout(pairing: Pairing, calls_M: NDArray[np.bool_], common_sd: float) -> Forecast:
     """What the parent shows of unseen samples that are as hard as D_f.
 
-    `common_sd` is the standard deviation of a recall between trainings; a holdout cannot tell it.
+    `common_sd` is the standard deviation of a recall between trainings; a holdout cannot tell it. It counts twice: the
+    parent, who speaks here, is one training, and the retrain another.
     """
     shares_N = pairing.matched(calls_M.astype(np.float64))
     weights_M = pairing.weights_M
     own = (float((shares_N * (1 - shares_N)).sum()) + 0.25) / pairing.n_f**2
     around_M = calls_M - _smooth(pairing, shares_N)
     of_unseen = float((weights_M**2 * around_M**2).sum())
-    sd = sqrt(own + of_unseen + common_sd**2)
+    sd = sqrt(own + of_unseen + 2 * common_sd**2)
     how = {
         "holdout": "as hard, by early features, and of the same class",
         "class": "of the same class",

@@ -76,8 +76,8 @@ def _sums(places_P: Indices, values_P: Floats, count: int) -> Floats:
 def pair(
     ease_N: Floats, strata_N: Indices, ease_M: Floats, strata_M: Indices, source: Source, near: int = NEAR
 ) -> Pairing:
-    """Hold each sample of D_f (N) against the `near` unseen samples (M) of its class that are closest to it in ease, or
-    against all of the class where the ease of all is the same.
+    """Hold each sample of D_f (N) against the `near` unseen samples (M) of its class around its place in order of ease, half
+    of them easier as far as there are; or against all of the class where the ease of all is the same.
 
     Ease is any figure that grows with how well a model that never saw the sample would know it, the same for both sides.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control  # type: ignore[import-untyped]
 
 from unlearning.membership import confidence
-from unlearning.pairing import Pairing, pair
+from unlearning.pairing import NEAR, Pairing, pair
 from unlearning.problem import Indices
 
 Floats = NDArray[np.float64]
@@ -47,12 +47,21 @@ class Unseen:
 
     @staticmethod
     def of(ease_M: Floats, strata_M: Indices) -> "Unseen":
-        """At most `MOST` of them, evenly."""
+        """At most `MOST` of them, evenly; none is held against itself, as none of D_f is.
+
+        Raises:
+            ValueError: there is one alone.
+        """
+        if len(ease_M) < 2:
+            raise ValueError("one unseen sample alone has no other to be held against")
         chosen_L = np.unique(np.linspace(0, len(ease_M) - 1, min(MOST, len(ease_M))).astype(np.int64))
         if ease_M.min() == ease_M.max():  # nothing tells hardness apart: any of the class will do
             ease_M = np.random.default_rng(0).random(len(ease_M))
-        among = pair(ease_M[chosen_L], strata_M[chosen_L], ease_M, strata_M, "class")
-        return Unseen(chosen_L, among.columns_P.reshape(len(chosen_L), -1))
+        among = pair(ease_M[chosen_L], strata_M[chosen_L], ease_M, strata_M, "class", NEAR + 1)
+        near_LK = among.columns_P.reshape(len(chosen_L), -1)
+        others_LK = near_LK != chosen_L[:, None]
+        others_LK[others_LK.all(axis=1), -1] = False  # among many as easy a sample may not be near itself
+        return Unseen(chosen_L, near_LK[others_LK].reshape(len(chosen_L), -1))
 
 
 def tails(pairing: Pairing, unseen: Unseen, forget_losses_N: Floats, unseen_losses_M: Floats) -> Tails:
