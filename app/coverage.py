@@ -5,7 +5,7 @@ no approximate update any more, by itself, until somebody has looked.
 """
 
 from dataclasses import dataclass
-from math import comb
+from math import exp, fsum, lgamma, log, log1p
 from typing import Any
 
 from sqlalchemy import select
@@ -33,8 +33,11 @@ class Coverage:
 
 
 def at_most(covered: int, count: int, nominal: float) -> float:
-    """The chance that at most `covered` of `count` independent intervals hold the truth, each with the chance `nominal`."""
-    return sum(comb(count, k) * nominal**k * (1 - nominal) ** (count - k) for k in range(covered + 1))
+    """The chance that at most `covered` of `count` independent intervals hold the truth, each with the chance `nominal`,
+    which is neither 0 nor 1. By logarithms: the binomial coefficients of a thousand are beyond a float."""
+    log_hit, log_miss = log(nominal), log1p(-nominal)
+    ways = (lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) for k in range(covered + 1))
+    return min(1.0, fsum(exp(way + k * log_hit + (count - k) * log_miss) for k, way in enumerate(ways)))
 
 
 def of_model(session: Session, model_id: int) -> dict[str, Coverage]:

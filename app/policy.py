@@ -5,6 +5,7 @@ beyond one, on either side, or a veto trips. Anything else is `inconclusive`, an
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationInfo, model_validator
@@ -263,6 +264,9 @@ class Finding:
 Statistics = dict[str, dict[str, Any]]
 FEW = 50  # samples below which no rate is claimed
 NEIGHBOURS = 0.05  # by which the exposure of retained samples near D_f may rise
+MOST_TIMES = (
+    10  # by which an interval may be too wide for a larger batch to be asked for: that is a hundred times as many
+)
 ROOM = 0.5  # of a threshold that an interval's half-width may take, so that a retrain would pass most of the time
 
 
@@ -271,6 +275,9 @@ def judge(policy: PolicyBody, statistics: Statistics, forget_count: int) -> Judg
 
     Every question must be answered with publish: equivalence on both sides. One escalation is enough to escalate.
     """
+    broken = unreadable(statistics)
+    if broken is not None:
+        return Judgement(broken.decision, [broken.reason], settled_by([broken]))
     findings = [
         within("MU", statistics["mu"], policy.thresholds.mu, "accuracy rose", "accuracy fell"),
         excess(statistics, policy, forget_count),
@@ -288,6 +295,14 @@ def judge(policy: PolicyBody, statistics: Statistics, forget_count: int) -> Judg
             settle = settled_by(found) if decision is Decision.INCONCLUSIVE else None
             return Judgement(decision, [finding.reason for finding in found], settle)
     return Judgement(Decision.PUBLISH, [finding.reason for finding in said])
+
+
+def unreadable(statistics: Statistics) -> Finding | None:
+    """A figure that is no number decides nothing and passes nothing, whichever it is."""
+    for name, found in statistics.items():
+        if not all(isfinite(found[part]) for part in ("estimate", "low", "high")):
+            return Finding(Decision.INCONCLUSIVE, f"{name} is not finite: nothing can be told from it")
+    return None
 
 
 def settled_by(found: list[Finding]) -> Settle:
@@ -320,18 +335,23 @@ def excess(statistics: Statistics, policy: PolicyBody, count: int) -> Finding | 
     """UE. Of few samples no rate is claimed, and what an attack without power says is no evidence."""
     ue, threshold = statistics["ue"], policy.thresholds.ue
     finding = within("UE", ue, threshold, "members still stand out", "over-forgetting stands out")
-    if count < FEW:
+    if not has_rate(statistics):
         return None
     if not informative(statistics):
         if finding.decision is Decision.PUBLISH:
             return Finding(Decision.PUBLISH, f"{finding.reason}, but the attack is uninformative: that is no evidence")
         return Finding(finding.decision, f"{finding.reason}; the attack is uninformative")
-    half = (ue["high"] - ue["low"]) / 2
-    if finding.decision is Decision.INCONCLUSIVE and half > ROOM * threshold:
-        needed = int(count * (half / (ROOM * threshold)) ** 2) + 1
+    times = (ue["high"] - ue["low"]) / 2 / (ROOM * threshold)
+    if finding.decision is Decision.INCONCLUSIVE and 1 < times <= MOST_TIMES:
+        needed = int(count * times**2) + 1
         says = f"with about {needed} samples the interval would have half the width of the threshold"
         return Finding(finding.decision, finding.reason, Settle("larger_batch", says, samples=needed))
     return finding
+
+
+def has_rate(statistics: Statistics) -> bool:
+    """Whether UE is of so many samples that it says something. A bank may not know all that are to be forgotten."""
+    return bool(statistics["ue"]["n"] >= FEW)
 
 
 def informative(statistics: Statistics) -> bool:
@@ -374,9 +394,11 @@ def progress(statistics: Statistics, policy: PolicyBody, count: int) -> Finding:
     ranks = statistics["exposure_before"]
     if ranks["low"] > 0:
         return by_rank(statistics, count)
-    if count >= FEW and statistics["ue_before"]["low"] > 0 and informative(statistics):
+    if has_rate(statistics) and statistics["ue_before"]["low"] > 0 and informative(statistics):
         return less_than_half(statistics["ue_before"], statistics["ue"], statistics["forgetting"])
     said = f"membership of the {count} samples was not detectable before the update"
+    if statistics["exposure"]["high"] < 0 and statistics["exposure_change"]["high"] < 0:
+        return Finding(Decision.INCONCLUSIVE, f"{said}, and after it they stand out below unseen data")
     if policy.accept_undetectable:
         return Finding(Decision.PUBLISH, f"{said}; the policy accepts that")
     settle = larger(ranks, ranks, count)
@@ -403,7 +425,7 @@ def by_rank(statistics: Statistics, count: int) -> Finding:
 def larger(before: dict[str, Any], unsure: dict[str, Any], count: int) -> Settle | None:
     """How many samples like these would make an interval narrow enough for what there was to forget, if that is known."""
     half, signal = (unsure["high"] - unsure["low"]) / 2, before["estimate"]
-    if signal <= 0 or half <= signal:
+    if signal <= 0 or not 1 < half / signal <= MOST_TIMES:
         return None
     needed = int(count * (half / signal) ** 2) + 1
     return Settle("larger_batch", f"with about {needed} samples like these it could be told", samples=needed)

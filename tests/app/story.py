@@ -43,9 +43,9 @@ PATIENT: dict[str, Any] = {
 }
 
 
-def statistic(estimate: float, low: float, high: float) -> dict[str, Any]:
+def statistic(estimate: float, low: float, high: float, n: int = 40) -> dict[str, Any]:
     return {
-        "estimate": estimate, "low": low, "high": high, "level": 0.95, "n": 40,
+        "estimate": estimate, "low": low, "high": high, "level": 0.95, "n": n,
         "estimator": "holdout", "interval": "bootstrap", "note": "for tests",
     }  # fmt: skip
 
@@ -59,9 +59,13 @@ def statistics(**replaced: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "forgetting": statistic(-0.28, -0.35, -0.2),
         "exposure_before": statistic(0.4, 0.3, 0.5),
         "exposure": statistic(0.05, 0.0, 0.1),
+        "exposure_change": statistic(-0.35, -0.4, -0.3),
         "residual": statistic(-0.15, -0.2, -0.1),
+        "overshoot": statistic(0.25, 0.2, 0.3),
         "worst_class": statistic(-0.05, -0.1, 0.0),
         "attack_threshold": statistic(0.5, 0.5, 0.5),
+        "attack_tpr": statistic(0.9, 0.85, 0.95),
+        "attack_fpr": statistic(0.6, 0.55, 0.65),
         "recall": statistic(0.7, 0.6, 0.8),
         "accuracy": statistic(0.9, 0.85, 0.95),
     } | replaced
