@@ -10,8 +10,11 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearning.bank import Bank
+from unlearning.forecast import unseen_confidence
+from unlearning.gradients import Scores
 from unlearning.intervals import Interval, delong, wilson
-from unlearning.membership import Floats, Matching, groups, match, placements
+from unlearning.membership import Floats, Matching, confidence, groups, match, placements
 from unlearning.problem import Indices
 from unlearning.signals import Signals
 from unlearning.statistics import Statistic
@@ -23,7 +26,10 @@ ATTACKS = {
     "loss": "the loss, lower for a member",
     "network": "the paper's attack network, by its logit",
     "distance": "the distance to the own class in the penultimate layer, smaller for a member",
+    "reference": "the logit-scaled confidence, held against references that never saw the sample",
 }
+ON_SIGNALS = ("loss", "network", "distance")
+PRIOR = 4  # references more that the spread over all samples counts for
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,60 @@ def attack_statistics(
         raise ValueError("fitted_N needs one value a sample of D_f")
     found: list[Statistic] = []
     models = (("_before", forget_before, unseen_before), ("", forget_after, unseen_after))
-    for attack in ATTACKS:
+    for attack in ON_SIGNALS:
         left_out = int(fitted_N.sum()) if attack != "loss" else 0
         for suffix, forget, unseen in models:
             pair = _pair(attack, forget.rows(~fitted_N) if left_out else forget, unseen)
             if pair is not None:
                 found += _of_attack(attack, suffix, pair, _note(attack, suffix, pair.matching, left_out), level)
     return found
+
+
+def reference_statistics(
+    bank: Bank, indices: Indices, before: tuple[Scores, Scores], after: tuple[Scores, Scores], level: float
+) -> list[Statistic]:
+    """`auc_reference`, `recall_reference_fpr1`, `..._fpr5`, and the same as `<figure>_before`: the likelihood-ratio attack.
+
+    A sample's confidence is measured in deviations from what the bank's references that never saw it show of it; of an
+    unseen sample as many references are taken. `before` and `after` hold the scores of D_f, at `indices` in the training
+    set, and of the unseen samples. Samples that the bank does not know are left out.
+
+    Source: offline LiRA (Carlini et al. 2022, arXiv:2112.03570), with the variance of a few references moderated by that
+    over all samples, as their low-shadow variant fixes it. Ranks serve for their tail probability: it is a monotone
+    transform.
+
+    Raises:
+        ValueError: the bank knows none of D_f.
+    """
+    known_N = np.flatnonzero(bank.known(indices))
+    if not len(known_N):
+        raise ValueError("the bank knows no sample of D_f")
+    expected_N, spread_N = _expected(confidence(bank.losses_GN[:, indices[known_N]].astype(np.float64)))
+    expected_M, spread_M = _expected(unseen_confidence(bank))
+    left_out = len(indices) - len(known_N)
+    found: list[Statistic] = []
+    for suffix, (forget, unseen) in (("_before", before), ("", after)):
+        forget = forget.rows(known_N)
+        pair = _Pair(
+            (expected_N - confidence(forget.losses_N)) / spread_N,
+            (expected_M - confidence(unseen.losses_N)) / spread_M,
+            match(forget.strata_N, unseen.strata_N),
+            groups(unseen.strata_N),
+        )
+        note = _note("reference", suffix, pair.matching, 0)
+        note += f"; without {left_out} of D_f that the bank does not know" if left_out else ""
+        found += _of_attack("reference", suffix, pair, note, level)
+    return found
+
+
+def _expected(confidence_GN: Floats) -> tuple[Floats, Floats]:
+    """What a model that never saw them shows of samples, and how far it strays: mean and moderated deviation, in nats."""
+    count = len(confidence_GN) - 1
+    squares_N = np.square(confidence_GN - confidence_GN.mean(axis=0)).sum(axis=0)
+    whole = float(squares_N.mean()) / count if count else 1.0
+    spread_N: Floats = np.sqrt((PRIOR * whole + squares_N) / (PRIOR + count)) + 1e-9
+    expected_N: Floats = confidence_GN.mean(axis=0)
+    return expected_N, spread_N
 
 
 def _pair(attack: str, forget: Signals, unseen: Signals) -> _Pair | None:

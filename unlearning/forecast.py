@@ -139,13 +139,17 @@ def ease_of(bank: Bank, indices: Indices) -> Floats:
 
 
 def unseen_ease(bank: Bank) -> Floats:
-    """ease_M in nats: for each unseen sample the mean over one reference a group, drawn once and for all.
+    """ease_M in nats: for each unseen sample the mean over one reference a group."""
+    ease_M: Floats = unseen_confidence(bank).mean(axis=0)
+    return ease_M
 
-    No reference ever saw it, but as many are taken as for a training sample, so that the means of both stray alike.
+
+def unseen_confidence(bank: Bank) -> Floats:
+    """confidence_GM in nats of unseen samples, by one reference a group, drawn once and for all.
+
+    No reference ever saw them, but as many are taken as for a training sample, so that the means of both stray alike.
     """
     groups, size = len(bank.losses_GN), bank.references // len(bank.losses_GN)
     count = bank.holdout_KM.shape[1]
     drawn_GM = np.random.default_rng(0).integers(0, size, (groups, count)) + size * np.arange(groups)[:, None]
-    losses_GM = np.take_along_axis(bank.holdout_KM, drawn_GM, axis=0).astype(np.float64)
-    ease_M: Floats = confidence(losses_GM).mean(axis=0)
-    return ease_M
+    return confidence(np.take_along_axis(bank.holdout_KM, drawn_GM, axis=0).astype(np.float64))

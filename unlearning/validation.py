@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t  # type: ignore[import-untyped]
 
-from unlearning.attack_statistics import attack_statistics
+from unlearning.attack_statistics import attack_statistics, reference_statistics
 from unlearning.bank import Bank
 from unlearning.calibration import calibrated, simulate
 from unlearning.evidence import Evidence
@@ -89,6 +89,13 @@ def validate(evidence: Evidence, level: float = LEVEL, seed_sd: float | None = N
     ]
     if bank is not None:
         found.append(_lesson(evidence, bank, level))
+    if bank is not None and compared.pairing.source == "bank":
+        before, after = (
+            (evidence.forget_before, evidence.holdout_before),
+            (evidence.forget_after, evidence.holdout_after),
+        )
+        scored = [(forget.scores, unseen.scores) for forget, unseen in (before, after)]
+        found += reference_statistics(bank, evidence.forget_N, scored[0], scored[1], level)
     return Statistics(tuple(found))
 
 
