@@ -12,7 +12,11 @@ from starlette.requests import Request
 from typing_extensions import override
 
 from app import evidence, pages, policy
-from app.evidence import Ancestor, Attempt, Budget, Lineage, RecordsKept, Report, TicketLine
+from app.evidence import Report
+from app.evidence.copies import Copy
+from app.evidence.origin import Ancestor, Attempt, Budget, Lineage, RecordsKept, TicketLine
+from app.evidence.validation import BankUsed, Calibration, Retrains, Simulated, Validation, as_judged
+from app.evidence.words import answers
 from app.policy import PolicyBody
 from app.schemas import VerdictView, VersionView
 from app.tables import Decision, Reason, RiskTier, VersionKind
@@ -54,6 +58,67 @@ def figures(ue: float = 0.021) -> dict[str, Any]:
         figure("attack_threshold", 0.03471, 0.03471, 0.03471, 803, "fit") | {"interval": "none"},
     ]
     return {statistic["name"]: statistic for statistic in made}
+
+
+def full() -> dict[str, Any]:
+    """Every statistic of this release, of a verdict that leant on a reference bank."""
+    made = [
+        figure("mu", -0.0043, -0.0151, 0.0068, 1201, "paired with the parent")
+        | {"interval": "Bonett-Price, paired, and the noise of two trainings, added in squares"},
+        figure("ue", 0.021, -0.061, 0.103, 100, "bank"),
+        figure("ue_bank", 0.021, -0.061, 0.103, 100, "bank"),
+        figure("ue_holdout", 0.0345, -0.0721, 0.1411, 100),
+        figure("ue_before", 0.2112, 0.1281, 0.2943, 100, "bank"),
+        figure("forgetting", -0.1902, -0.2611, -0.1193, 100, "paired with the parent"),
+        figure("exposure_change", -0.1205, -0.1713, -0.0697, 100, "bank"),
+        figure("overshoot", 0.0876, 0.0311, 0.1441, 100, "bank"),
+        figure("members_before", 0.07, 0.0371, 0.1283, 100, "bank"),
+        figure("members", 0.0, 0.0, 0.0263, 100, "bank"),
+        figure("strangers", 0.0, 0.0, 0.0263, 100, "bank"),
+        figure("fair_draw", -0.0213, -0.0712, 0.0286, 100, "class-matched AUC of hardness, minus one half"),
+        figure("reference_shift", 0.0121, -0.0212, 0.0454, 8, "bank"),
+        figure("cumulative_mu", -0.0071, -0.0163, 0.0021, 1201, "paired with the last training"),
+        figure("neighbours", 0.0031, -0.0112, 0.0174, 100),
+        figure("nll", 0.0124, -0.0061, 0.0309, 1201, "paired with the parent"),
+        figure("ece_before", 0.0211, 0.0132, 0.0291, 1201, "binned"),
+        figure("ece", 0.0243, 0.0161, 0.0325, 1201, "binned"),
+        figure("churn", 0.0316, 0.0243, 0.0411, 1201, "paired with the parent"),
+        figure("macro_accuracy", -0.0039, -0.0127, 0.0049, 1201, "paired with the parent"),
+    ]
+    for attack, before, after in (("loss", 0.6387, 0.5182), ("network", 0.6211, 0.5121), ("distance", 0.5813, 0.5092)):
+        for suffix, auc in (("_before", before), ("", after)):
+            made.append(figure(f"auc_{attack}{suffix}", auc, auc - 0.0517, auc + 0.0511, 100))
+            made.append(figure(f"recall_{attack}_fpr5{suffix}", auc - 0.4413, auc - 0.4919, auc - 0.3711, 100))
+            made.append(figure(f"recall_{attack}_fpr1{suffix}", auc - 0.4917, auc - 0.5011, auc - 0.4313, 100))
+    made += [
+        figure(f"paper_{name}", 0.7512, 0.6718, 0.8169, 100)
+        for name in ("recall_before", "fpr_before", "recall", "fpr")
+    ]
+    return figures() | {statistic["name"]: statistic for statistic in made}
+
+
+def small(n: int = 3) -> dict[str, Any]:
+    """Statistics of a set that is too small for a rate."""
+    found = full()
+    for name in ("ue", "ue_before", "forgetting", "members", "members_before", "strangers"):
+        found[name] = found[name] | {"n": n}
+    for name, listed in (("members_before", "0.002, 0.011, 0.213"), ("members", "0.184, 0.411, 0.902")):
+        found[name] |= {"note": f"share of D_f that stands out; p, ascending: {listed}"}
+    return found
+
+
+BANK: dict[str, Any] = {
+    "sha256": sha("bank"),
+    "references": 8,
+    "samples": 1098,
+    "accuracy_sd": 0.0041,
+    "noise_floor": {"level": 0.95, "mu": 0.0137, "ue": 0.0611},
+    "calibration": [
+        {"size": 50, "tickets": 160, "covered": 154, "nominal": 0.95, "stretch": 1.07},
+        {"size": 100, "tickets": 160, "covered": 151, "nominal": 0.95, "stretch": 1.12},
+    ],
+    "bytes": 19_840,
+}
 
 
 def trial(eta: float, exposure: float | None) -> dict[str, Any]:
@@ -175,6 +240,49 @@ TIMELINE = [
 ]
 
 
+def copies() -> list[Copy]:
+    return [
+        Copy(what="weights of lenet-v2", state="there", at=at(43_204), says="They learnt from the samples."),
+        Copy(what="weights of lenet-v1", state="gone", at=at(-60), says="They were purged."),
+        Copy(what="back-ups of this service", state="unknown", at=None, says="Outside this service's knowledge."),
+    ]
+
+
+def calibration(judged: VerdictView) -> Calibration:
+    """As the service puts it together from the verdict and the tables."""
+    facts = judged.method.get("bank")
+    bank = None
+    if facts is not None:
+        floor = facts["noise_floor"]
+        bank = BankUsed(
+            sha256=facts["sha256"],
+            references=facts["references"],
+            samples=facts["samples"],
+            ready_at=at(-90),
+            noise_floor_mu=floor["mu"],
+            noise_floor_ue=floor["ue"],
+            noise_floor_level=floor["level"],
+            simulated=[Simulated.model_validate(row) for row in facts["calibration"]],
+        )
+    retrains = [Retrains(name=name, covered=11, count=12, nominal=0.94) for name in ("mu", "ue")]
+    return Calibration(bank=bank, retrains=retrains, stopped=None)
+
+
+def explained(made: dict[str, Any]) -> dict[str, Any]:
+    """The sections that follow from the others."""
+    view, judged, rules = made["version"], made["verdict"], made["policy"]
+    body = PolicyBody.model_validate(rules) if set(rules) == set(PolicyBody.model_fields) else PolicyBody()
+    parts = as_judged(view.kind, made["lineage"].forgotten_by_this_version, body, judged, made["attempts_at_a_verdict"])
+    found = Validation(
+        **parts.model_dump(),
+        expected_false=made["drift"].expectation,
+        calibration=calibration(judged),
+        copies=copies() if made["lineage"].parents else [],
+    )
+    said = answers(view, made["lineage"], judged, made["why"], made["drift"], found)
+    return {"validation": found, "answers": said}
+
+
 def report(view: VersionView, judged: VerdictView, **changes: Any) -> Report:
     fields: dict[str, Any] = {
         "version": view,
@@ -211,7 +319,8 @@ def report(view: VersionView, judged: VerdictView, **changes: Any) -> Report:
         "not_promised": list(evidence.LIMITS_OF_AN_UPDATE),
         "timeline": TIMELINE,
     }
-    return Report(**fields | changes)
+    made = fields | changes
+    return Report(**explained(made) | made)
 
 
 def unlearned() -> Report:
@@ -219,6 +328,39 @@ def unlearned() -> Report:
     truth = {"mu": -0.0061, "estimated_mu": -0.0043, "estimated_ue": 0.021, "retrained_accuracy": 0.9713}
     judged = verdict(truth=truth | {"ue": 0.0348, "retrained_recall": 0.7383})
     return report(version(VersionKind.UNLEARNED, 3, judged), judged)
+
+
+def banked() -> Report:
+    """An approximate update of this release: every statistic, a reference bank behind it, its second attempt."""
+    thresholds = PolicyBody().thresholds.model_dump()
+    first = verdict(
+        Decision.INCONCLUSIVE,
+        minutes=2,
+        statistics=full(),
+        reasons=["UE [-0.061, +0.183] against ±0.15: the interval crosses the threshold"],
+        thresholds=thresholds | {"attempt": 1, "attempt_error": 0.03},
+    )
+    judged = verdict(
+        rung="iau-calibrated",
+        statistics=full(),
+        method=METHOD | {"method": "iau-calibrated", "bank": BANK},
+        reasons=[
+            "MU [-0.015, +0.007] against ±0.03: the whole interval is within",
+            "UE [-0.061, +0.103] against ±0.15: the whole interval is within",
+        ],
+        thresholds=thresholds | {"attempt": 2, "attempt_error": 0.02},
+    )
+    return report(version(VersionKind.UNLEARNED, 3, judged), judged, attempts_at_a_verdict=[first, judged])
+
+
+def of_few() -> Report:
+    """An approximate update for three samples: no rate is claimed."""
+    judged = verdict(statistics=small(), method=METHOD | {"bank": BANK})
+    return report(
+        version(VersionKind.UNLEARNED, 3, judged),
+        judged,
+        lineage=lineage([ticket(1, samples=3)], [ancestor(1, VersionKind.TRAINED)], forgotten_by_this_version=3),
+    )
 
 
 def trained() -> Report:
@@ -296,7 +438,14 @@ def recorded(*, kept: bool = True) -> Report:
     return report(version(VersionKind.UNLEARNED, 3, verdict()), verdict(), records=records)
 
 
-KINDS = {"unlearned": unlearned, "trained": trained, "retrained": retrained, "recorded": recorded}
+KINDS = {
+    "unlearned": unlearned,
+    "banked": banked,
+    "of_few": of_few,
+    "trained": trained,
+    "retrained": retrained,
+    "recorded": recorded,
+}
 
 
 def render(made: Report) -> str:
@@ -529,19 +678,31 @@ def test_what_is_missing_is_no_error(changes: dict[str, Any]) -> None:
     ],
 )
 def test_the_page_judges_mu_as_the_policy_does(low: float, high: float, state: str) -> None:
-    decision, _ = policy.within("MU", {"low": low, "high": high}, 0.03, "", "")
-    assert {"ok": "publish", "crosses": "inconclusive", "beyond": "escalate"}[state] == decision
+    found = policy.within("MU", {"low": low, "high": high}, 0.03, "", "")
+    assert {"ok": "publish", "crosses": "inconclusive", "beyond": "escalate"}[state] == found.decision
     judged = verdict(statistics={"mu": figure("mu", (low + high) / 2, low, high, 100)})
-    plots = [
-        a for a in Page(render(report(version(VersionKind.UNLEARNED, 3, judged), judged))).all("svg") if a["class"]
-    ]
-    assert plots[0]["class"] == f"plot {state}"
+    page = Page(render(report(version(VersionKind.UNLEARNED, 3, judged), judged)))
+    plots = [a["class"] for a in page.all("svg") if a["class"] != "plot overview"]
+    assert plots[0] == f"plot {state}"
+    assert [a["class"] for a in page.all("g")] == [state]
 
 
 def test_plots_stay_in_their_frame(made: Report) -> None:
+    width = height = 0.0
     for tag, attributes in Page(render(made)).tags:
-        for name in {"x", "x1", "x2", "cx"} & set(attributes):
-            assert 0 <= float(attributes[name] or "nan") <= 240, (tag, attributes)
+        if tag == "svg":
+            width, height = (float(side) for side in (attributes["viewbox"] or "").split()[2:])
+            assert (attributes["width"], attributes["height"]) == (f"{width:g}", f"{height:g}")
+        for name, most in {
+            "x": width,
+            "x1": width,
+            "x2": width,
+            "cx": width,
+            "y": height,
+            "y1": height,
+            "cy": height,
+        }.items():
+            assert 0 <= float(attributes.get(name) or 0) <= most, (tag, attributes)
 
 
 def test_stylesheet_loads_nothing_from_elsewhere() -> None:

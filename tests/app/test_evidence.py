@@ -41,7 +41,7 @@ def test_an_update(line: int) -> None:
     found = report("m-v2")
     assert "approximate update for 2 samples" in found.summary
     assert "MU -0.010 [-0.020, +0.000] within ±0.03" in found.summary
-    assert "UE +0.020 [-0.050, +0.090] within ±0.15" in found.summary
+    assert "UE +0.020 [-0.050, +0.090], of too few samples to claim a rate" in found.summary
     assert found.not_promised == list(evidence.LIMITS_OF_AN_UPDATE)
     (ticket,) = found.lineage.tickets
     assert ticket.samples == 2

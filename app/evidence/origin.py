@@ -1,6 +1,6 @@
-"""The audit report of a version: from the tickets to the bytes, every statistic, and what none of them shows.
+"""Where a version comes from: tickets, lineage, runs, what is kept of its training, and how much of the drift budget is used.
 
-Reads rows only; the weights may be long purged. No sample or subject id appears: a ticket's id and counts do.
+Reads rows only. A ticket's id and counts appear, a sample's or subject's never.
 """
 
 from datetime import datetime
@@ -11,27 +11,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, versions, views
+from app import versions
 from app.due import Drift
-from app.schemas import VerdictView, VersionView
 from app.tables import Obligation, Reason, RiskTier, Run, Ticket, Version, VersionKind
-
-LIMITS_OF_AN_UPDATE = (
-    "The update is approximate. It was judged by the tests listed here; another test might still tell the forget set "
-    "from data the model never saw.",
-    "MU and UE are estimates: no retrained model existed when the decision was due. The intervals cover sampling error of "
-    "the holdout estimator under its stated assumption, not every way in which that assumption may fail.",
-    "The estimator compares the forget set with unseen data of the same classes. It is meant for forget sets that are a fair "
-    "draw of such data; outliers, mislabelled samples and one unusual subject may differ from it.",
-    "Earlier versions of this model still hold the samples until their weights are purged; so do copies, back-ups, logs "
-    "and models derived from them outside this service.",
-    "Comparing the weights of two consecutive versions can reveal something about the samples forgotten between them.",
-)
-LIMITS_OF_A_RETRAIN = (
-    "The version was trained without the samples. Copies of earlier versions, back-ups and models derived from them outside "
-    "this service are not touched by that.",
-    "What the remaining data say about a person (relatives, near-duplicates, aggregates) is still in the model.",
-)
 
 
 class TicketLine(BaseModel):
@@ -120,77 +102,6 @@ class Budget(BaseModel):
             f"At most {self.false_publishes:g} of {counted} expected to be false: published although the true UE or MU lies"
             " beyond its threshold."
         )
-
-
-class Report(BaseModel):
-    """Why a version may be trusted."""
-
-    version: VersionView
-    summary: str
-    lineage: Lineage
-    batch: UUID
-    why: str
-    policy: dict[str, Any]
-    verdict: VerdictView = Field(description="The verdict on exactly these weights")
-    attempts_at_a_verdict: list[VerdictView] = Field(
-        description="Every verdict of the batch, in order, this one included"
-    )
-    runs: list[Attempt]
-    drift: Budget
-    records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
-    environment: dict[str, Any]
-    not_promised: list[str]
-    timeline: list[dict[str, Any]]
-
-
-def report(session: Session, version: Version) -> Report:
-    """Everything the service knows about `version`, as one value."""
-    verdicts = views.verdicts(session, version.batch_id)
-    verdict = views.verdict(version.verdict)
-    exact = version.kind is not VersionKind.UNLEARNED
-    return Report(
-        version=views.version(version, version.model.current_version_id),
-        summary=summary(version, verdict),
-        lineage=lineage(session, version),
-        batch=version.batch_id,
-        why=version.batch.why,
-        policy=version.batch.policy,
-        verdict=verdict,
-        attempts_at_a_verdict=verdicts,
-        runs=runs_of(session, version.batch_id),
-        drift=budget(session, version),
-        records=records_of(version),
-        environment=version.environment,
-        not_promised=list(LIMITS_OF_A_RETRAIN if exact else LIMITS_OF_AN_UPDATE),
-        timeline=audit.timeline(session, batch_id=version.batch_id),
-    )
-
-
-def summary(version: Version, verdict: VerdictView) -> str:
-    """The verdict in one sentence, claiming no more than was measured."""
-    name = versions.name_of(version)
-    if version.kind is VersionKind.TRAINED:
-        return f"{name} is the model's first version, trained on {training_set(version)}."
-    if version.kind is VersionKind.RETRAINED:
-        return f"{name} was retrained from its initial weights on {training_set(version)}."
-    mu, ue = verdict.statistics["mu"], verdict.statistics["ue"]
-    return (
-        f"{name} is an approximate update for {samples(version.forgotten)} that passed its policy's tests: estimated "
-        f"MU {mu['estimate']:+.3f} [{mu['low']:+.3f}, {mu['high']:+.3f}] within ±{verdict.thresholds['mu']:g}, estimated "
-        f"UE {ue['estimate']:+.3f} [{ue['low']:+.3f}, {ue['high']:+.3f}] within ±{verdict.thresholds['ue']:g}."
-    )
-
-
-def training_set(version: Version) -> str:
-    """What a training read, in words: tombstoned samples are left out."""
-    total, excluded = version.model.dataset.sample_count, version.excluded_count
-    return (
-        f"{samples(total - excluded)} of the manifest's {total}" if excluded else f"all {total} samples of its manifest"
-    )
-
-
-def samples(count: int) -> str:
-    return "1 sample" if count == 1 else f"{count} samples"
 
 
 def lineage(session: Session, version: Version) -> Lineage:
