@@ -388,7 +388,7 @@ def progress(statistics: Statistics, policy: PolicyBody, count: int) -> Finding:
 
     Two views of what there was: the rank of D_f among unseen samples that are as hard (`exposure_before`), and the
     attack's excess at its threshold (`ue_before`). Where one shows, the change, paired with the parent, must lie below
-    zero (doing nothing changes nothing), and what is left, on either side, must be at most half of what there was.
+    zero (doing nothing changes nothing), and what is left must be at most half of what there was.
     Surely more than half, on either side, escalates; how much is left in all is for UE to bound.
     """
     ranks = statistics["exposure_before"]
@@ -406,7 +406,10 @@ def progress(statistics: Statistics, policy: PolicyBody, count: int) -> Finding:
 
 
 def by_rank(statistics: Statistics, count: int) -> Finding:
-    """The exposure: has it surely fallen, and to half or less without the opposite?"""
+    """The exposure: has it surely fallen, and to half or less?
+
+    Overshooting is bounded less tightly here: it is vetoed where it is sure, and UE bounds it on both sides.
+    """
     ranks, change = statistics["exposure_before"], statistics["exposure_change"]
     before, after = ranks["estimate"], statistics["exposure"]["estimate"]
     shown = f"exposure went from {before:+.3f} to {after:+.3f}"
@@ -417,9 +420,9 @@ def by_rank(statistics: Statistics, count: int) -> Finding:
     if not change["high"] < 0:  # nor a NaN: what cannot be told is not published
         settle = larger(ranks, change, count)
         return Finding(Decision.INCONCLUSIVE, f"{shown}: that cannot be told from doing nothing", settle)
-    if abs(after) > before / 2:
-        return Finding(Decision.INCONCLUSIVE, f"{shown}: more than half is left, or as much overshot")
-    return Finding(Decision.PUBLISH, f"{shown}: surely fallen, and at most half is left on either side")
+    if not -before <= after <= before / 2:
+        return Finding(Decision.INCONCLUSIVE, f"{shown}: more than half is left, or all of it overshot")
+    return Finding(Decision.PUBLISH, f"{shown}: surely fallen, and at most half is left")
 
 
 def larger(before: dict[str, Any], unsure: dict[str, Any], count: int) -> Settle | None:

@@ -69,7 +69,6 @@ def simulate(bank: Bank, threshold: Threshold, like: Indices, size: int, seed: i
         return None
     random = np.random.default_rng(seed)
     calls_GN = (bank.losses_GN <= threshold.loss).astype(np.float64)
-    common = common_variance(bank, threshold)
     known_N = (bank.reference_GN != NEVER).all(axis=0)
     kinds_N = _kinds(bank.strata_N, confidence(bank.losses_GN.astype(np.float64)).mean(axis=0), known_N)
     wanted_L = kinds_N[like[known_N[like]]]
@@ -85,6 +84,7 @@ def simulate(bank: Bank, threshold: Threshold, like: Indices, size: int, seed: i
             for _ in range(TICKETS):
                 chosen = _alike(pool_L, kinds_N, wanted_L, size, random)
                 own = max(float(calls_GN[:, chosen].var(axis=0, ddof=1).mean()), 0.25 / (len(chosen) + 1))
+                common = common_variance(bank, threshold, bank.strata_N[chosen])
                 variance = (1 + 1 / len(others)) * own / len(chosen) + (1 + 1 / (GROUP * len(others))) * common
                 errors.append(float(calls_GN[group, chosen].mean() - calls_GN[others][:, chosen].mean()))
                 sds.append(sqrt(variance))

@@ -17,7 +17,17 @@ from unlearning.attack_statistics import attack_statistics, reference_statistics
 from unlearning.bank import Bank
 from unlearning.calibration import calibrated, simulate
 from unlearning.evidence import Evidence
-from unlearning.forecast import KNOWN, MANY, Forecast, by_bank, by_holdout, ease_of, unseen_ease
+from unlearning.forecast import (
+    CLASS_NOISE,
+    KNOWN,
+    MANY,
+    Forecast,
+    by_bank,
+    by_holdout,
+    concentration,
+    ease_of,
+    unseen_ease,
+)
 from unlearning.gradients import Scores
 from unlearning.intervals import bonett_price, delong, normal_quantile, wider, wilson
 from unlearning.membership import Floats
@@ -73,7 +83,7 @@ def validate(evidence: Evidence, level: float = LEVEL, seed_sd: float | None = N
         *_standing_out(evidence, compared, level),
         _fair_draw(evidence, level),
         _holdout_shift(evidence, level),
-        worst_class(evidence.test_before.scores, evidence.test_after.scores, level, class_noise(bank)),
+        worst_class(evidence.test_before.scores, evidence.test_after.scores, level, class_noise(evidence)),
         cumulative_mu(evidence.anchor_T, evidence.test_after.scores.correct_N, level),
         *_neighbours(evidence, level),
         *utility_statistics(evidence.test_before, evidence.test_after, level),
@@ -132,7 +142,8 @@ def forecast(evidence: Evidence, level: float, common_sd: float) -> list[Forecas
     threshold, bank = evidence.threshold, evidence.bank
     calls_M = threshold.calls_member(evidence.holdout_before.scores)
     unbanked = compare(Evidence(**vars(evidence) | {"bank": None}))
-    found = [by_holdout(unbanked.pairing, calls_M, common_sd)]
+    crowded = concentration(evidence.forget_before.scores.strata_N, evidence.holdout_before.scores.strata_N)
+    found = [by_holdout(unbanked.pairing, calls_M, common_sd, crowded)]
     if bank is None:
         return found
     of_bank = by_bank(bank, evidence.forget_N, threshold, calls_M)
@@ -180,18 +191,23 @@ def seed_noise(bank: Bank | None, common_sd: float) -> tuple[float, float]:
     return sqrt((PRIOR * common_sd**2 + squares) / degrees), degrees
 
 
-def class_noise(bank: Bank | None) -> dict[int, Callable[[float], float]] | None:
-    """For each class, what its accuracy differs by between two trainings: half the width of Student's interval at a level."""
-    if bank is None:
-        return None
+def class_noise(evidence: Evidence) -> dict[int, Callable[[float], float]]:
+    """For each class, what its accuracy differs by between two trainings: half the width of an interval at a level.
+
+    Of the bank's references, or else `CLASS_NOISE` of the deviation of a single answer.
+    """
+    bank, before = evidence.bank, evidence.test_before.scores
+    if bank is not None and bank.references > 1:
+        answers, strata, degrees = bank.test_correct_KT, bank.test_strata_T, float(bank.references - 1)
+        sds = {int(c): float(np.std(answers[:, strata == c].mean(axis=1), ddof=1)) for c in np.unique(strata)}
+    else:
+        rates = {int(c): float(before.correct_N[before.strata_N == c].mean()) for c in np.unique(before.strata_N)}
+        sds, degrees = {c: CLASS_NOISE * sqrt(rate * (1 - rate)) for c, rate in rates.items()}, MANY
 
     def margin(sd: float) -> Callable[[float], float]:
-        return lambda level: sqrt(2) * sd * float(t.ppf((1 + level) / 2, bank.references - 1))
+        return lambda level: sqrt(2) * sd * float(t.ppf((1 + level) / 2, degrees))
 
-    return {
-        int(c): margin(float(np.std(bank.test_correct_KT[:, bank.test_strata_T == c].mean(axis=1), ddof=1)))
-        for c in np.unique(bank.test_strata_T)
-    }
+    return {c: margin(sd) for c, sd in sds.items()}
 
 
 def _paired(name: str, before: Any, after: Any, level: float, estimator: str, note: str) -> Statistic:

@@ -80,7 +80,7 @@ def test_every_question_is_answered_with_publish() -> None:
         ("exposure", (0.2, 0.1, 0.3), Decision.PUBLISH, "at most half is left"),
         ("exposure", (0.21, 0.1, 0.3), Decision.INCONCLUSIVE, "more than half is left"),
         ("exposure", (-0.2, -0.3, -0.1), Decision.PUBLISH, "at most half is left"),
-        ("exposure", (-0.21, -0.3, -0.1), Decision.INCONCLUSIVE, "as much overshot"),
+        ("exposure", (-0.41, -0.5, -0.3), Decision.INCONCLUSIVE, "all of it overshot"),
         ("residual", (0.1, 0.0, 0.2), Decision.PUBLISH, "exposure went"),
         ("residual", (0.1, 0.001, 0.2), Decision.ESCALATE, "surely more than half is left"),
         ("overshoot", (-0.1, -0.2, 0.0), Decision.PUBLISH, "exposure went"),

@@ -83,7 +83,6 @@ def test_every_reference_is_the_oracle_of_sets_that_it_never_saw(monkeypatch: py
     found = simulate(bank, THRESHOLD, np.arange(100), 50)
     assert found is not None
     assert np.bincount(found.oracles_S).tolist() == [TICKETS] * bank.references
-    common = common_variance(bank, THRESHOLD)
     for chosen, oracle, error, sd in zip(drawn, found.oracles_S, found.errors_S, found.sds_S, strict=True):
         group = oracle // GROUP
         assert len(set(chosen.tolist())) == 50
@@ -91,6 +90,7 @@ def test_every_reference_is_the_oracle_of_sets_that_it_never_saw(monkeypatch: py
         calls_GN = bank.losses_GN[:, chosen] <= THRESHOLD.loss
         assert error == pytest.approx(calls_GN[group].mean() - calls_GN[1 - group].mean())
         own = calls_GN.var(axis=0, ddof=1).mean()
+        common = common_variance(bank, THRESHOLD, bank.strata_N[chosen])
         assert sd == pytest.approx((2 * own / 50 + 1.25 * common) ** 0.5)
 
 

@@ -9,7 +9,17 @@ from scipy.stats import t  # type: ignore[import-untyped]  # scipy has no stubs
 from tests.unlearning.worlds import THRESHOLD, World, loss
 from unlearning.bank import Bank
 from unlearning.division import GROUP
-from unlearning.forecast import MANY, Forecast, by_bank, by_holdout, common_variance, ease_of, lesson, unseen_ease
+from unlearning.forecast import (
+    MANY,
+    Forecast,
+    by_bank,
+    by_holdout,
+    common_variance,
+    concentration,
+    ease_of,
+    lesson,
+    unseen_ease,
+)
 from unlearning.membership import confidence
 from unlearning.pairing import Pairing, pair
 
@@ -200,3 +210,34 @@ def test_a_forecast_is_widest_where_least_is_known() -> None:
 def test_the_loss_of_a_confidence_is_its_inverse() -> None:
     phi = np.linspace(-8, 8, 9)
     np.testing.assert_allclose(confidence(loss(phi)), phi)
+
+
+def test_a_set_of_one_class_strays_as_that_class_does() -> None:
+    """References that differ in one class alone: of the others nothing is said to stray, of it more than of the mix."""
+    calls_KM = np.zeros((4, 40), dtype=bool)
+    calls_KM[:2, :10] = True  # class 0, answered apart by two references
+    strata_M = np.repeat(np.arange(4), 10)
+    bank = Bank(
+        np.zeros((1, 8), dtype=np.int8),
+        np.ones((1, 8), dtype=np.float32),
+        np.arange(8) % 4,
+        np.where(calls_KM, 0.0, 2.0).astype(np.float32),
+        strata_M,
+        np.ones((4, 2), dtype=np.float32),
+        np.ones((4, 2), dtype=bool),
+        np.zeros(2, dtype=np.int64),
+    )
+    of = [common_variance(bank, THRESHOLD, np.array(strata)) for strata in ([0, 0], [1, 1], [0, 1, 2, 3])]
+    assert of == pytest.approx([1 / 3, 0, 1 / 48])
+    assert common_variance(bank, THRESHOLD) == pytest.approx(1 / 48)
+    assert common_variance(bank, THRESHOLD, np.array([9, 9])) == pytest.approx(1 / 48)  # no such class: as all
+
+
+def test_how_crowded_a_set_is_into_few_classes() -> None:
+    strata_M = np.repeat(np.arange(10), 20)
+    assert concentration(np.zeros(30, dtype=np.int64), strata_M) == pytest.approx(0.9)
+    assert concentration(np.arange(10), strata_M) == 0
+    pairing = pair(np.zeros(30), np.zeros(30, dtype=np.int64), np.zeros(200), strata_M, "class")
+    calls_M = np.arange(200) % 2 == 0
+    apart, together = (by_holdout(pairing, calls_M, 0.005, crowded) for crowded in (0.0, 0.9))
+    assert together.sd**2 - apart.sd**2 == pytest.approx(2 * 0.9 * 0.01 * 0.25)
