@@ -2,10 +2,11 @@
 
 The promises, as far as rows can show them: a ticket is never lost; a trained version leaves out what was dead when it
 read; two versions never share a parent; a version's verdict is about its bytes; a fulfilled ticket's samples are not in
-the current version; every state has its event.
+the current version; one over unlawful training gets no approximate answer; nobody waits for longer than the policy says;
+every state has its event.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,9 +24,10 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import func, select, update
 
-from app import audit, batches, lineage, runs
+from app import audit, batches, deferral, due, lineage, runs
 from app.db import engine, transaction
 from app.errors import Conflict, NothingKnown, StaleEpoch
+from app.policy import Settle
 from app.tables import (
     AuditEvent,
     Batch,
@@ -34,6 +36,7 @@ from app.tables import (
     Model,
     Obligation,
     ObligationState,
+    Reason,
     RiskTier,
     Ticket,
     TicketState,
@@ -45,12 +48,14 @@ from app.tables import (
 from tests.app import story
 from tests.databases import EMPTY
 
-SAMPLES = 12
+SAMPLES = 24
 MODELS = 2
 which_model = st.integers(0, MODELS - 1)
-BUSY = story.EAGER | {"drift": {"max_share": 1, "max_updates": 4}}
-OUTCOMES = ["publish"] * 5 + ["later", "later", "climb", "fail", "give up", "lose"]
+WAIT = 3600.0
+BUSY = story.EAGER | {"drift": {"max_share": 1, "max_updates": 4}, "inconclusive": {"wait_seconds": WAIT}}
+OUTCOMES = ["publish"] * 5 + ["later", "later", "climb", "fail", "give up", "lose", "defer", "defer"]
 MOSTLY_STANDARD = [RiskTier.STANDARD] * 6 + [RiskTier.HIGH]
+MOSTLY_ORDINARY = [Reason.ERASURE_REQUEST] * 6 + [Reason.UNLAWFUL_TRAINING]
 
 
 class Service(RuleBasedStateMachine):
@@ -74,10 +79,11 @@ class Service(RuleBasedStateMachine):
         ordinals=st.lists(st.integers(0, SAMPLES), min_size=1, max_size=3, unique=True),
         subjects=st.lists(st.sampled_from(["p-0", "nobody"]), max_size=1),
         tier=st.sampled_from(MOSTLY_STANDARD),
+        reason=st.sampled_from(MOSTLY_ORDINARY),
     )
-    def submit(self, ordinals: list[int], subjects: list[str], tier: RiskTier) -> None:
+    def submit(self, ordinals: list[int], subjects: list[str], tier: RiskTier, reason: Reason) -> None:
         try:
-            story.submit(*ordinals, subjects=subjects, tier=tier)
+            story.submit(*ordinals, subjects=subjects, tier=tier, reason=reason)
         except NothingKnown:
             assert not [o for o in ordinals if o < SAMPLES]
 
@@ -107,6 +113,9 @@ class Service(RuleBasedStateMachine):
             self.finish(lease)
         elif outcome == "climb":  # the update does not pass, and the last rung of the ladder is tried
             self.finish(lease, retrain=True)
+        elif outcome == "defer":  # or it is put off until there are more samples, where that is allowed
+            if not self.defer(lease):
+                self.finish(lease, retrain=lease.kind is BatchKind.UNLEARN)
         elif outcome == "lose":  # the worker sleeps past its lease and another takes the batch over
             story.expire(lease)
             self.lost.append(lease)
@@ -126,6 +135,21 @@ class Service(RuleBasedStateMachine):
             self.leases.append(lease)
             if lease.kind is not BatchKind.UNLEARN:
                 self.absorb(lease)
+
+    def defer(self, lease: runs.Lease) -> bool:
+        if lease.kind is not BatchKind.UNLEARN or not self.forget(lease):
+            return False
+        with transaction() as session:
+            wanted = due.held_by(session, lease.batch_id).samples + 1
+            return deferral.defer(session, lease, Settle("larger_batch", "one more", samples=wanted))
+
+    @rule(model=which_model)
+    def let_the_wait_be_over(self, model: int) -> None:
+        with transaction() as session:
+            row = session.get_one(Model, self.models[model])
+            if row.deferral is not None:
+                early = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+                row.deferral = row.deferral | {"until": early}
 
     @staticmethod
     def forget(lease: runs.Lease) -> set[int]:
@@ -212,6 +236,31 @@ class Service(RuleBasedStateMachine):
             for obligation in story.all_of(Obligation):
                 if obligation.model_id == model.id and obligation.state is ObligationState.FULFILLED:
                     assert not held & dead[obligation.ticket_id]
+
+    @invariant()
+    def unlawful_training_gets_no_approximate_answer(self) -> None:
+        """The last training of every model was without the samples of a fulfilled ticket of that reason."""
+        versions = {version.id: version for version in story.all_of(Version)}
+        for ticket in story.all_of(Ticket):
+            if ticket.reason is not Reason.UNLAWFUL_TRAINING or ticket.state is not TicketState.FULFILLED:
+                continue
+            dead = {stone.ordinal for stone in story.all_of(Tombstone) if stone.ticket_id == ticket.id}
+            for obligation in story.all_of(Obligation):
+                if obligation.ticket_id == ticket.id:
+                    assert versions[obligation.version_id or -1].kind is not VersionKind.UNLEARNED
+            for model_id in self.models:
+                exact = [v for v in versions.values() if v.model_id == model_id and v.kind is not VersionKind.UNLEARNED]
+                if exact:
+                    assert not self.held[max(exact, key=lambda version: version.number).id] & dead
+
+    @invariant()
+    def nobody_waits_longer_than_the_policy_says(self) -> None:
+        for model in story.all_of(Model):
+            waits = due.Deferral.of(model)
+            pending = [o for o in story.all_of(Obligation) if o.model_id == model.id and o.state == "pending"]
+            if waits is not None and pending:
+                assert waits.until <= min(o.created_at for o in pending) + timedelta(seconds=WAIT)
+                assert model.held is not None
 
     @invariant()
     def versions_form_a_line(self) -> None:
