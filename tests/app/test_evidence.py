@@ -1,12 +1,16 @@
 """The audit report of each kind of version, and that it outlives the weights."""
 
 import json
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
-from app import evidence, versions
+from app import banks, evidence, pages, versions
 from app.db import transaction
-from app.tables import Decision, VersionKind
+from app.evidence.copies import Copy
+from app.tables import Decision, Model, Verdict, Version, VersionKind
 from tests.app import story
 
 
@@ -116,3 +120,143 @@ def test_the_errors_of_updates_add_up_until_a_training(database: str) -> None:
     story.work(model_id)
     assert report("m@current").drift.false_publishes == 0
     assert "At most 0.3 of 3 updates since the last training are expected" in report("m-v4").drift.expectation
+
+
+def test_how_an_update_was_judged(line: int) -> None:
+    found = report("m-v2").validation
+    mu, ue = found.estimates
+    assert (mu.name, mu.estimate, mu.threshold, mu.standing, mu.of) == ("mu", -0.01, 0.03, "within", "test samples")
+    assert (ue.name, ue.n, ue.claimed, ue.assumption_is) == ("ue", 40, False, "not tested")
+    (turn,) = found.attempts
+    assert (turn.rung, turn.attempt, turn.of, turn.error, turn.this) == ("iau", 1, 2, pytest.approx(0.03), True)
+    assert found.error == 0.05
+    assert found.expected_false == report("m-v2").drift.expectation
+    assert found.one_by_one is not None
+    assert found.one_by_one.says == (
+        "2 forgotten samples are too few for a rate: below 50 no rate is claimed of them, and UE decides nothing."
+    )
+    assert found.one_by_one.says in found.not_shown
+
+
+def test_a_retrain_has_nothing_to_estimate(line: int) -> None:
+    found = report("m-v3")
+    assert (found.validation.estimates, found.validation.power, found.validation.not_shown) == ([], None, [])
+    assert [(turn.rung, turn.attempt, turn.this) for turn in found.validation.attempts] == [
+        ("iau", 1, False),
+        ("retrain", None, True),
+    ]
+    assert [answer.question for answer in found.answers] == [
+        "What was asked?",
+        "What was done?",
+        "How do we know?",
+        "What still holds the samples?",
+    ]
+    assert "Before that, approximate updates were tried and not published: iau (escalate)." in found.answers[1].answer
+
+
+def test_retrains_have_counted_whose_intervals_held(line: int) -> None:
+    """Of both updates, the one that was not published too; UE of so few samples does not count."""
+    (mu,) = report("m-v2").validation.calibration.retrains
+    assert (mu.name, mu.covered, mu.count, mu.nominal) == ("mu", 2, 2, 0.95)
+    said = report("m-v2").answers[2].answer
+    assert (
+        "Retrains of this model have since shown the true MU for 2 verdicts: 2 of 2 intervals held it, of 95% that should."
+        in said
+    )
+
+
+def copies(reference: str) -> dict[str, Copy]:
+    return {copy.what: copy for copy in report(reference).validation.copies}
+
+
+def test_earlier_weights_hold_what_was_forgotten_until_they_are_purged(line: int) -> None:
+    assert copies("m-v1") == {}, "it forgot nothing"
+    there = copies("m-v3")
+    assert {what for what in there if what.startswith("weights")} == {"weights of m-v2", "weights of m-v1"}
+    purged = there["weights of m-v2"]
+    superseded = report("m-v2").version.superseded_at
+    assert superseded is not None
+    assert (purged.state, purged.at) == ("there", superseded + timedelta(days=30))
+    story.replace(line, story.EAGER | {"keep_weights_days": 0})
+    with transaction() as session:
+        versions.expire_weights(session)
+    gone = copies("m-v3")["weights of m-v2"]
+    assert (gone.state, gone.at) == ("gone", report("m-v2").version.weights_purged_at)
+    assert "No earlier weights that learnt from them are kept here." in report("m-v3").answers[-1].answer
+
+
+def test_what_the_service_cannot_know_is_said_to_be_unknown(line: int) -> None:
+    found = copies("m-v2")
+    assert {what for what, copy in found.items() if copy.state == "unknown"} == {
+        "back-ups of this service",
+        "copies elsewhere",
+        "the samples themselves",
+    }
+    (ticket,) = report("m-v2").lineage.tickets
+    assert found["the samples themselves"].at == ticket.data_releasable_at
+    assert found["what was prepared for updates of m-v1"].state == "gone"
+
+
+def test_raw_samples_that_are_still_needed_say_so(database: str) -> None:
+    story.dataset()
+    model_id = story.trained()
+    story.submit(1)
+    story.work(model_id)
+    raw = copies("m-v2")["the samples themselves"]
+    assert (raw.state, raw.at) == ("there", None)
+    assert "the owner may not destroy them yet" in raw.says
+
+
+def test_a_bank_has_no_rows_of_what_was_forgotten_and_ends_with_the_line(database: str) -> None:
+    story.dataset()
+    model_id = story.trained()
+    with transaction() as session:
+        model = session.get_one(Model, model_id)
+        banks.order(session, model, banks.anchor(session, model_id), 4, "to be sure", "operator")
+    story.submit(1)
+    story.work(model_id)
+    assert copies("m-v2")["reference bank of m-v1"].state == "there"
+    story.retrain(model_id)
+    story.work(model_id)
+    ended = copies("m-v3")["reference bank of m-v1"]
+    assert ended.state == "gone"
+    assert copies("m-v2")["reference bank of m-v1"] == ended
+
+
+def test_the_bank_that_a_verdict_leant_on(line: int) -> None:
+    facts = {
+        "sha256": "ab" * 32,
+        "references": 8,
+        "noise_floor": {"level": 0.95, "mu": 0.012, "ue": 0.06},
+        "calibration": [{"size": 50, "tickets": 160, "covered": 152, "nominal": 0.95, "a later field": 1}],
+    }
+    rewrite(line, method={"method": "iau", "bank": facts})
+    found = report("m-v2").validation
+    bank = found.calibration.bank
+    assert bank is not None
+    assert (bank.references, bank.noise_floor_ue, bank.ready_at, bank.samples) == (8, 0.06, None, None)
+    assert [(row.covered, row.tickets) for row in bank.simulated] == [(152, 160)]
+    assert [estimate.noise_floor for estimate in found.estimates] == [0.012, 0.06]
+    assert not [said for said in found.not_shown if "reference bank" in said]
+
+
+def rewrite(model_id: int, **values: Any) -> None:
+    """Let the verdict on the model's second version be another."""
+    with transaction() as session:
+        second = select(Version.verdict_id).where(Version.model_id == model_id, Version.number == 2).scalar_subquery()
+        session.execute(update(Verdict).where(Verdict.id == second).values(**values))
+
+
+def test_a_verdict_of_an_earlier_release_still_has_its_report(line: int) -> None:
+    """Fewer statistics, no attempt, no error, no bank: what it lacks is left out, and the page is drawn."""
+    old = {name: story.statistics()[name] for name in ("mu", "ue", "exposure_before", "exposure", "recall", "accuracy")}
+    rewrite(line, statistics=old, thresholds={"mu": 0.03, "ue": 0.15, "worst_class": 0.15}, method={"method": "iau"})
+    found = report("m-v2")
+    assert [turn.attempt for turn in found.validation.attempts] == [None]
+    assert (found.validation.error, found.validation.attacks, found.validation.calibration.bank) == (None, [], None)
+    assert found.validation.power is not None
+    assert found.validation.power.informative is None
+    assert "No attack but the one behind UE was tried." in found.validation.not_shown
+    page = pages.templates.env.get_template("audit.html").render(report=found)
+    for answer in found.answers:
+        assert answer.question in page
