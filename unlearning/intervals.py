@@ -18,12 +18,13 @@ def normal_quantile(level: float) -> float:
 
 
 def wilson(share: float, n: float, level: float) -> Interval:
-    """Wilson's (1927) score interval for a proportion; `n` may be an effective, fractional sample size."""
+    """Wilson's (1927) score interval for a proportion, which it holds; `n` may be an effective, fractional sample size."""
     if not n > 0:
         raise ValueError("a proportion of no samples has no interval")
     z2 = normal_quantile(level) ** 2
     centre, half = share + z2 / (2 * n), sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
-    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
+    low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # at 0 and 1 they differ from the share by rounding
 
 
 def newcombe(share_1: float, n_1: float, share_2: float, n_2: float, level: float) -> Interval:
