@@ -12,6 +12,7 @@ Name = Literal["mu", "ue"]
 Standing = Literal["within", "crosses", "above", "below"]
 Assumption = Literal["not contradicted", "contradicted", "not tested"]
 
+KIN = 0.4  # of what is like the set, that the set may be; as in the policy
 UNFAIR = 0.05  # by which a set may differ from unseen data in hardness before it is no fair draw; as in the policy
 ESTIMANDS: dict[Name, str] = {
     "mu": "The accuracy on the audit's test, this version less a model retrained without the forgotten samples. No such"
@@ -132,22 +133,30 @@ def assumed_of_mu(found: Figure) -> tuple[str, Assumption, list[Figure]]:
 
 def assumed_of_ue(verdict: VerdictView, found: Figure) -> tuple[str, Assumption, list[Figure]]:
     """What UE's estimator takes for granted, and what became of it when it was tested."""
+    kin = figure(verdict, "kin")
+    both = " Enough of what is like the forgotten samples stays in the training set." if kin is not None else ""
     if found.estimator == "bank":
-        shift = figure(verdict, "reference_shift")
+        test = figure(verdict, "reference_shift")
         said = (
             "A reference model that never saw a sample answers it as the retrained model would: it was trained by the same"
             " recipe, on three quarters of the data. Where references differ from this model on unseen data, the forecast"
             " is shifted by as much of that as is not chance."
         )
-        if shift is None:
-            return said, "not tested", []
-        return said, "contradicted" if shift.low > 0 or shift.high < 0 else "not contradicted", [shift]
-    fair = figure(verdict, "fair_draw")
-    said = (
-        "The forgotten samples are a fair draw: a model that never saw them finds them as hard as the unseen samples that"
-        " they are held against."
-    )
-    if fair is None or fair.interval == "none":
-        return said, "not tested", [] if fair is None else [fair]
-    broken = (fair.low > 0 or fair.high < 0) and abs(fair.estimate) > UNFAIR
-    return said, "contradicted" if broken else "not contradicted", [fair]
+        broken = test is not None and beyond_chance(test)
+    else:
+        test = figure(verdict, "fair_draw")
+        said = (
+            "The forgotten samples are a fair draw: a model that never saw them finds them as hard as the unseen samples that"
+            " they are held against."
+        )
+        broken = test is not None and beyond_chance(test) and abs(test.estimate) > UNFAIR
+    tests = [each for each in (test, kin) if each is not None]
+    if broken or (kin is not None and kin.estimate > KIN):
+        return said + both, "contradicted", tests
+    untested = test is None or test.interval == "none"
+    return said + both, "not tested" if untested else "not contradicted", tests
+
+
+def beyond_chance(found: Figure) -> bool:
+    """Whether the interval leaves nought out."""
+    return found.low > 0 or found.high < 0

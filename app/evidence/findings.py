@@ -19,7 +19,11 @@ ATTACKS = {
     "loss": "by the loss: a member's is lower",
     "network": "the paper's attack network",
     "distance": "by the distance to the own class in the penultimate layer: a member's is smaller",
+    "reference": "by the confidence, against reference models that never saw the sample",
 }
+SUPPORT = (
+    0.8  # of the forgotten samples, that must have unseen samples as hard for ranks to be judged; as in the policy
+)
 ASCENDING = re.compile(r"p, ascending: (\d\.\d+(?:, \d\.\d+)*)")
 
 
@@ -74,8 +78,19 @@ def power(verdict: VerdictView) -> Power:
             f"On the version before, the attack behind UE called {rates[0].estimate:.1%} of the samples that stay members, and"
             f" {rates[1].estimate:.1%} of unseen samples. {able}"
         )
-    says += [stood_out(each) for each in found if each.name == "exposure_before" or of_rate(each)]
+    ranked = supported(figure(verdict, "support"))
+    if not ranked:
+        says.append(
+            "Too few unseen samples are as hard as the forgotten ones: how they stand among them, together or one by one, was"
+            " not judged."
+        )
+    says += [stood_out(each) for each in found if (each.name == "exposure_before" and ranked) or of_rate(each)]
     return Power(figures=[*found, *rates], informative=informative, says=says)
+
+
+def supported(support: Figure | None) -> bool:
+    """Whether ranks among unseen samples as hard mean something; verdicts of earlier releases took it for granted."""
+    return support is None or support.estimate >= SUPPORT
 
 
 def of_rate(found: Figure) -> bool:

@@ -17,7 +17,16 @@ from app.policy import FEW, PolicyBody
 from app.schemas import VerdictView
 from app.tables import Bank, Decision, Version, VersionKind
 
-PROGRESS = ("exposure_before", "exposure", "exposure_change", "residual", "overshoot", "ue_before", "forgetting")
+PROGRESS = (
+    "exposure_before",
+    "exposure",
+    "exposure_change",
+    "residual",
+    "overshoot",
+    "support",
+    "ue_before",
+    "forgetting",
+)
 UTILITY = (
     "accuracy_before",
     "accuracy",
@@ -191,6 +200,8 @@ def not_shown(made: Judged, accepts_undetectable: bool) -> list[str]:
     if made.one_by_one is not None and made.one_by_one.says is not None:
         said.append(made.one_by_one.says)
     for each in made.estimates:
+        if not each.claimed and not said:
+            said.append(f"UE is of {each.n} samples, too few for a rate: it decided nothing.")
         if each.assumption_is == "not tested":
             said.append(f"{each.name.upper()} rests on an assumption that was not tested: {each.assumption}")
         elif each.assumption_is == "contradicted":
@@ -215,6 +226,6 @@ def undetectable(made: Judged) -> bool:
     """Whether neither view of what there was to forget shows anything; as in the policy."""
     seen = {found.name: found for found in made.progress}
     ranks, excess = seen.get("exposure_before"), seen.get("ue_before")
-    by_rank = ranks is not None and ranks.low > 0
+    by_rank = ranks is not None and ranks.low > 0 and findings.supported(seen.get("support"))
     by_recall = excess is not None and excess.low > 0 and excess.n >= FEW
     return not by_rank and not by_recall

@@ -86,6 +86,30 @@ def test_a_bank_rests_on_its_references_not_on_a_fair_draw() -> None:
     assert "reference bank" in found.estimator
 
 
+@pytest.mark.parametrize("source", ["bank", "holdout"])
+@pytest.mark.parametrize(("share", "state"), [(0.4, "not contradicted"), (0.41, "contradicted")])
+def test_a_set_that_takes_its_kind_along_contradicts_both(source: str, share: float, state: str) -> None:
+    quiet = of(100, 0.0, -0.02, 0.02)
+    made = statistics(
+        ue=of(100, 0.0, -0.1, 0.1, estimator=source),
+        fair_draw=quiet,
+        reference_shift=quiet,
+        kin=of(100, share, 0.3, 0.5),
+    )
+    assert estimates(verdict(made))[1].assumption_is == state
+    assert (policy.assumption(made, PolicyBody()) is not None) is (state == "contradicted")
+
+
+@pytest.mark.parametrize(("share", "ranked"), [(0.8, True), (0.79, False)])
+def test_ranks_among_samples_that_are_not_as_hard_are_not_told(share: float, ranked: bool) -> None:
+    made = statistics(support=of(100, share, 0.7, 0.9), ue_before=of(100, 0.0, -0.1, 0.1))
+    said = " ".join(findings.power(verdict(made)).says)
+    assert ("stood out by rank" in said) is ranked
+    assert ("was not judged" in said) is not ranked
+    accepted = judged(made, accept_undetectable=True).not_shown
+    assert any("the policy accepts that" in each for each in accepted) is not ranked
+
+
 def test_reasons_are_the_verdicts_own() -> None:
     mu, ue = estimates(verdict(statistics()))
     assert mu.reason == "MU [-0.020, +0.000] against ±0.03: the whole interval is within"
@@ -139,6 +163,13 @@ def test_below_fifty_no_rate_is_claimed(forgotten: int, few: bool) -> None:
     assert found.estimates[1].claimed is not few
     assert (found.one_by_one.says is not None) is few
     assert any("no rate is claimed" in said for said in found.not_shown) is few
+
+
+def test_a_ue_of_few_samples_of_many_decides_nothing_either() -> None:
+    """A bank may not know all that are to be forgotten."""
+    found = judged(statistics(ue=of(49, 0.0, -0.1, 0.1)), 60)
+    assert found.one_by_one is None
+    assert "UE is of 49 samples, too few for a rate: it decided nothing." in found.not_shown
 
 
 def test_p_values_of_a_small_set_come_without_names_in_ascending_order() -> None:
