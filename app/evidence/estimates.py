@@ -4,16 +4,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app import policy
 from app.evidence.figures import Figure, figure, figures
-from app.policy import FEW
+from app.policy import FEW, PolicyBody
 from app.schemas import VerdictView
 
 Name = Literal["mu", "ue"]
 Standing = Literal["within", "crosses", "above", "below"]
-Assumption = Literal["not contradicted", "contradicted", "not tested"]
+Assumption = Literal["not contradicted", "contradicted", "corrected for", "not tested"]
 
-KIN = 0.4  # of what is like the set, that the set may be; as in the policy
-UNFAIR = 0.05  # by which a set may differ from unseen data in hardness before it is no fair draw; as in the policy
 ESTIMANDS: dict[Name, str] = {
     "mu": "The accuracy on the audit's test, this version less a model retrained without the forgotten samples. No such"
     " model existed when the decision was due, so it is an estimate.",
@@ -132,7 +131,8 @@ def assumed_of_mu(found: Figure) -> tuple[str, Assumption, list[Figure]]:
 
 
 def assumed_of_ue(verdict: VerdictView, found: Figure) -> tuple[str, Assumption, list[Figure]]:
-    """What UE's estimator takes for granted, and what became of it when it was tested."""
+    """What UE's estimator takes for granted, and what became of it when it was tested by the rule that refuses to publish.
+    Where references differ from the model on unseen data, beyond chance, the forecast was corrected for it."""
     kin = figure(verdict, "kin")
     both = " Enough of what is like the forgotten samples stays in the training set." if kin is not None else ""
     if found.estimator == "bank":
@@ -142,21 +142,18 @@ def assumed_of_ue(verdict: VerdictView, found: Figure) -> tuple[str, Assumption,
             " recipe, on three quarters of the data. Where references differ from this model on unseen data, the forecast"
             " is shifted by as much of that as is not chance."
         )
-        broken = test is not None and beyond_chance(test)
+        shifted = test is not None and (test.low > 0 or test.high < 0)
     else:
         test = figure(verdict, "fair_draw")
         said = (
             "The forgotten samples are a fair draw: a model that never saw them finds them as hard as the unseen samples that"
             " they are held against."
         )
-        broken = test is not None and beyond_chance(test) and abs(test.estimate) > UNFAIR
+        shifted = False
     tests = [each for each in (test, kin) if each is not None]
-    if broken or (kin is not None and kin.estimate > KIN):
+    if policy.assumption(verdict.statistics, PolicyBody()) is not None:
         return said + both, "contradicted", tests
+    if shifted:
+        return said + both, "corrected for", tests
     untested = test is None or test.interval == "none"
     return said + both, "not tested" if untested else "not contradicted", tests
-
-
-def beyond_chance(found: Figure) -> bool:
-    """Whether the interval leaves nought out."""
-    return found.low > 0 or found.high < 0

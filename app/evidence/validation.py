@@ -200,12 +200,17 @@ def not_shown(made: Judged, accepts_undetectable: bool) -> list[str]:
     if made.one_by_one is not None and made.one_by_one.says is not None:
         said.append(made.one_by_one.says)
     for each in made.estimates:
-        if not each.claimed and not said:
+        if not each.claimed and (made.one_by_one is None or made.one_by_one.says is None):
             said.append(f"UE is of {each.n} samples, too few for a rate: it decided nothing.")
         if each.assumption_is == "not tested":
             said.append(f"{each.name.upper()} rests on an assumption that was not tested: {each.assumption}")
         elif each.assumption_is == "contradicted":
             said.append(f"{each.name.upper()} rests on an assumption that a test contradicted: {each.assumption}")
+        elif each.assumption_is == "corrected for":
+            said.append(
+                f"{each.name.upper()} was corrected for what the reference models, trained on less, differ by on unseen data;"
+                " whether the forgotten samples differ in the same way was not seen."
+            )
     if not any(each.name == "ue" and each.noise_floor is not None for each in made.estimates):
         said.append("What two retrains of this model differ by was not measured: no reference bank was at hand.")
     if made.power is not None and made.power.informative is False:

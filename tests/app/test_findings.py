@@ -86,15 +86,22 @@ def test_a_bank_rests_on_its_references_not_on_a_fair_draw() -> None:
     assert "reference bank" in found.estimator
 
 
+def test_what_the_forecast_was_corrected_for_is_said() -> None:
+    shift = of(8, 0.05, 0.01, 0.09)
+    made = statistics(ue=of(100, 0.0, -0.1, 0.1, estimator="bank"), reference_shift=shift)
+    assert estimates(verdict(made))[1].assumption_is == "corrected for"
+    assert any(said.startswith("UE was corrected for") for said in judged(made).not_shown)
+
+
 @pytest.mark.parametrize("source", ["bank", "holdout"])
-@pytest.mark.parametrize(("share", "state"), [(0.4, "not contradicted"), (0.41, "contradicted")])
+@pytest.mark.parametrize(("share", "state"), [(0.05, "not contradicted"), (0.9, "contradicted")])
 def test_a_set_that_takes_its_kind_along_contradicts_both(source: str, share: float, state: str) -> None:
     quiet = of(100, 0.0, -0.02, 0.02)
     made = statistics(
         ue=of(100, 0.0, -0.1, 0.1, estimator=source),
         fair_draw=quiet,
         reference_shift=quiet,
-        kin=of(100, share, 0.3, 0.5),
+        kin=of(100, share, share, share),
     )
     assert estimates(verdict(made))[1].assumption_is == state
     assert (policy.assumption(made, PolicyBody()) is not None) is (state == "contradicted")
