@@ -4,7 +4,9 @@ An interval of level 94 % should hold the truth 94 times in 100. Fewer than chan
 no approximate update any more, by itself, until somebody has looked.
 """
 
+import json
 from dataclasses import dataclass
+from datetime import datetime
 from math import exp, fsum, lgamma, log, log1p
 from typing import Any
 
@@ -12,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import policy, runs
-from app.tables import Batch, Verdict
+from app.tables import AuditEvent, Batch, Verdict, Version
 
 DOUBT = 0.05  # a shortfall that chance brings about less often than this is none of chance
 FIGURES = ("mu", "ue")
@@ -41,13 +43,19 @@ def at_most(covered: int, count: int, nominal: float) -> float:
 
 
 def of_model(session: Session, model_id: int) -> dict[str, Coverage]:
-    """Coverage of MU and of UE over all of the model's verdicts whose truth was measured.
+    """Coverage of MU and of UE over the model's verdicts whose truth was measured, since somebody last let it publish again.
 
     One retrain reveals the truth of several verdicts, so they are less independent than the test takes them for, and the
     test stops a little too soon rather than too late.
     """
     query = select(Verdict).join(Batch, Batch.id == Verdict.batch_id)
-    verdicts = session.scalars(query.where(Batch.model_id == model_id, Verdict.truth.is_not(None))).all()
+    query = query.where(Batch.model_id == model_id)
+    resumed = select(AuditEvent.body).where(AuditEvent.model_id == model_id, AuditEvent.kind == "model.resumed")
+    last = session.scalar(resumed.order_by(AuditEvent.seq.desc()).limit(1))
+    if last is not None:
+        query = query.join(Version, Version.id == Verdict.truth_version_id)
+        query = query.where(Version.published_at > datetime.fromisoformat(json.loads(last)["at"]))
+    verdicts = session.scalars(query.where(Verdict.truth.is_not(None))).all()
     return {figure: over(figure, list(verdicts)) for figure in FIGURES}
 
 

@@ -263,6 +263,8 @@ class Finding:
 
 Statistics = dict[str, dict[str, Any]]
 FEW = 50  # samples below which no rate is claimed
+KIN = 0.3  # of what is like D_f, that D_f may be: references lack a quarter of it themselves
+SUPPORT = 0.8  # of D_f, that must have unseen samples as hard
 NEIGHBOURS = 0.05  # by which the exposure of retained samples near D_f may rise
 MOST_TIMES = (
     10  # by which an interval may be too wide for a larger batch to be asked for: that is a hundred times as many
@@ -280,14 +282,19 @@ def judge(policy: PolicyBody, statistics: Statistics, forget_count: int) -> Judg
         return Judgement(broken.decision, [broken.reason], settled_by([broken]))
     findings = [
         within("MU", statistics["mu"], policy.thresholds.mu, "accuracy rose", "accuracy fell"),
-        excess(statistics, policy, forget_count),
         worst_class(statistics["worst_class"], policy.thresholds.worst_class),
         total(statistics.get("cumulative_mu"), policy.thresholds.mu),
-        progress(statistics, policy, forget_count),
-        standing_out(statistics),
         neighbours(statistics.get("neighbours")),
-        assumption(statistics, policy),
     ]
+    doubt = assumption(statistics, policy)
+    if doubt is not None:  # what rests on it says nothing, for or against
+        findings.append(doubt)
+    else:
+        findings += [
+            excess(statistics, policy, forget_count),
+            progress(statistics, policy, forget_count),
+            standing_out(statistics),
+        ]
     said = [finding for finding in findings if finding is not None]
     for decision in (Decision.ESCALATE, Decision.INCONCLUSIVE):
         found = [finding for finding in said if finding.decision is decision]
@@ -309,6 +316,9 @@ def settled_by(found: list[Finding]) -> Settle:
     """What would settle all of them at once: a wish that only a retrain grants outweighs the others, and of two batches
     the larger is asked for."""
     wishes = [finding.settle for finding in found if finding.settle is not None]
+    for wish in wishes:
+        if wish.kind == "retrain":
+            return wish
     if len(wishes) < len(found) or not wishes:
         return Settle("next_rung", "another update, or in the end the retrain, may show what this one does not")
     for kind in ("next_rung", "references"):
@@ -392,7 +402,7 @@ def progress(statistics: Statistics, policy: PolicyBody, count: int) -> Finding:
     Surely more than half, on either side, escalates; how much is left in all is for UE to bound.
     """
     ranks = statistics["exposure_before"]
-    if ranks["low"] > 0:
+    if ranks["low"] > 0 and supported(statistics):
         return by_rank(statistics, count)
     if has_rate(statistics) and statistics["ue_before"]["low"] > 0 and informative(statistics):
         return less_than_half(statistics["ue_before"], statistics["ue"], statistics["forgetting"])
@@ -403,6 +413,12 @@ def progress(statistics: Statistics, policy: PolicyBody, count: int) -> Finding:
         return Finding(Decision.PUBLISH, f"{said}; the policy accepts that")
     settle = larger(ranks, ranks, count)
     return Finding(Decision.INCONCLUSIVE, f"{said}, so nothing shows that they were forgotten", settle)
+
+
+def supported(statistics: Statistics) -> bool:
+    """Whether unseen samples as hard as D_f exist, so that its ranks among them mean something."""
+    support = statistics.get("support")
+    return support is None or bool(support["estimate"] >= SUPPORT)
 
 
 def by_rank(statistics: Statistics, count: int) -> Finding:
@@ -447,7 +463,9 @@ def less_than_half(before: dict[str, Any], after: dict[str, Any], forgetting: di
 
 
 def standing_out(statistics: Statistics) -> Finding | None:
-    """A mean may pass while single samples stand out."""
+    """A mean may pass while single samples stand out among their like, where they have any."""
+    if not supported(statistics):
+        return None
     for name, what in (("members", "still as members"), ("strangers", "below unseen data: over-forgetting")):
         found = statistics.get(name)
         if found is not None and found["estimate"] > 0:
@@ -467,7 +485,15 @@ def neighbours(statistic: dict[str, Any] | None) -> Finding | None:
 
 
 def assumption(statistics: Statistics, policy: PolicyBody) -> Finding | None:
-    """The holdout speaks for D_f only where D_f is a fair draw; where it is not, references that never saw it must."""
+    """The holdout speaks for D_f only where D_f is a fair draw; where it is not, references that never saw it must. And they
+    saw most of its kind: where most of that goes, only a retrain will say."""
+    kin = statistics.get("kin")
+    if kin is not None and kin["estimate"] > KIN:
+        reason = (
+            f"with these samples goes {kin['estimate']:.0%} of what is like them: neither unseen data nor references say"
+            " what a model shows that learnt hardly any of it"
+        )
+        return Finding(Decision.INCONCLUSIVE, reason, Settle("retrain", "a retrain without them will show it"))
     fair, ue = statistics.get("fair_draw"), statistics["ue"]
     if fair is None or ue["estimator"] == "bank" or not (fair["low"] > 0 or fair["high"] < 0):
         return None

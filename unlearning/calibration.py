@@ -17,7 +17,7 @@ from scipy.stats import beta, t  # type: ignore[import-untyped]
 
 from unlearning.bank import NEVER, Bank
 from unlearning.division import GROUP
-from unlearning.forecast import Forecast, common_variance
+from unlearning.forecast import Common, Forecast, common_variance
 from unlearning.membership import Threshold, confidence
 from unlearning.problem import Indices
 
@@ -72,6 +72,7 @@ def simulate(bank: Bank, threshold: Threshold, like: Indices, size: int, seed: i
     known_N = (bank.reference_GN != NEVER).all(axis=0)
     kinds_N = _kinds(bank.strata_N, confidence(bank.losses_GN.astype(np.float64)).mean(axis=0), known_N)
     wanted_L = kinds_N[like[known_N[like]]]
+    whole = Common.of(bank, threshold)
     errors: list[float] = []
     sds: list[float] = []
     oracles: list[int] = []
@@ -84,7 +85,7 @@ def simulate(bank: Bank, threshold: Threshold, like: Indices, size: int, seed: i
             for _ in range(TICKETS):
                 chosen = _alike(pool_L, kinds_N, wanted_L, size, random)
                 own = max(float(calls_GN[:, chosen].var(axis=0, ddof=1).mean()), 0.25 / (len(chosen) + 1))
-                common = common_variance(bank, threshold, bank.strata_N[chosen])
+                common = whole.variance(bank.strata_N[chosen])
                 variance = (1 + 1 / len(others)) * own / len(chosen) + (1 + 1 / (GROUP * len(others))) * common
                 errors.append(float(calls_GN[group, chosen].mean() - calls_GN[others][:, chosen].mean()))
                 sds.append(sqrt(variance))

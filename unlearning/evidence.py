@@ -14,6 +14,7 @@ from unlearning.difficulty import Difficulty, catching
 from unlearning.gradients import Scores, scores
 from unlearning.membership import Floats, Threshold, fit_steady_threshold
 from unlearning.problem import Indices, Problem
+from unlearning.sequence import neighbours
 from unlearning.signals import Signals, observe
 from unlearning.splits import AuditData, TuningData, retained_sample
 
@@ -115,7 +116,7 @@ def stand(
     if difficulty is not None:
         features_MD = torch.cat(caught[difficulty.layer])
         ease_M = difficulty.classifier().margins(features_MD, holdout.scores.strata_N)
-    test = observe(model, problem, audit.test, None, attacks)
+    test = observe(model, problem, audit.test, None, None)
     return Standing(
         fitting_N=fitting_N,
         rating_N=rating_N,
@@ -136,7 +137,7 @@ class Evidence:
 
     `forget_N` are the positions of D_f, ascending; `fitted_N` which of them the attacks were fitted on. `ease_N` is how
     well a classifier on early features, fitted without D_f, knows each; None where there is none. `neighbours_before`
-    and `neighbours_after` are of retained training samples.
+    and `neighbours_after` are of retained training samples, `count` is how many samples the parent knew in all.
     """
 
     threshold: Threshold
@@ -155,6 +156,7 @@ class Evidence:
     ease_N: Floats | None = None
     ease_M: Floats | None = None
     bank: Bank | None = None
+    count: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("forget", "holdout", "test"):
@@ -178,11 +180,21 @@ def unleaked(margins_N: Floats, learnt_L: Floats, unseen_M: Floats) -> Floats:
     """
     if len(learnt_L) == 0:
         return margins_N
-    learnt_L, unseen_M = np.sort(learnt_L), np.sort(unseen_M)
-    places_N = np.searchsorted(learnt_L, margins_N) / len(learnt_L)
-    inside_N = places_N.clip(0.01, 0.99)  # the ends of two samples differ by chance
-    trace_N: Floats = np.quantile(learnt_L, inside_N) - np.quantile(unseen_M, inside_N)
-    return margins_N - trace_N
+    grid_Q = np.linspace(0.02, 0.98, 25)  # the ends of two samples differ by chance
+    learnt_Q, unseen_Q = np.quantile(learnt_L, grid_Q), np.quantile(unseen_M, grid_Q)
+    ease_N: Floats = margins_N - np.interp(margins_N, learnt_Q, learnt_Q - unseen_Q)
+    return ease_N
+
+
+def watch(forget: Signals, rating: Signals, stays_N: NDArray[np.bool_]) -> Indices:
+    """Which of the prepared retained samples to look at again: those nearest to D_f, and twice as many of the others."""
+    rows_N = np.flatnonzero(stays_N)
+    if forget.features_ND is None or rating.features_ND is None or not len(rows_N):
+        return rows_N[:0]
+    near_N = rows_N[neighbours(forget.features_ND, rating.features_ND[torch.from_numpy(rows_N)])]
+    far_N = np.setdiff1d(rows_N, near_N)
+    some = np.unique(np.linspace(0, max(0, len(far_N) - 1), min(2 * len(near_N), len(far_N))).astype(np.int64))
+    return np.sort(np.concatenate([near_N, far_N[some]]))
 
 
 def gather(
@@ -217,6 +229,7 @@ def gather(
         left = difficulty.without(forget_N, features_ND, strata_N)
         margins_N = left.classifier().margins(features_ND, strata_N)
         ease_N = unleaked(margins_N, left.learnt_margins_N, standing.ease_M)
+    watched_N = watch(forget_before, standing.rating, stays_N)
     return Evidence(
         threshold=threshold,
         retained=retained,
@@ -227,11 +240,12 @@ def gather(
         holdout_before=standing.holdout,
         holdout_after=observe(updated, problem, audit.holdout, None, attacks),
         test_before=standing.test,
-        test_after=observe(updated, problem, audit.test, None, attacks),
+        test_after=observe(updated, problem, audit.test, None, None),
         anchor_T=standing.anchor_T,
-        neighbours_before=standing.rating.rows(stays_N),
-        neighbours_after=observe(updated, problem, problem.train, standing.rating_N[stays_N], attacks),
+        neighbours_before=standing.rating.rows(watched_N),
+        neighbours_after=observe(updated, problem, problem.train, standing.rating_N[watched_N], None),
         ease_N=ease_N,
         ease_M=None if ease_N is None else standing.ease_M,
         bank=bank,
+        count=len(problem.train) - len(np.setdiff1d(gone, forget_N)),
     )

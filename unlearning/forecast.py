@@ -102,20 +102,35 @@ def common_variance(bank: Bank, threshold: Threshold, strata_N: Indices | None =
     With `strata_N`, on unseen data of that mix of classes: what a training does to one class averages out over many and does
     not in a set of one class. Samples whose class is not among the unseen ones count for all classes.
     """
-    calls_KM = bank.holdout_KM <= threshold.loss
-    recalls_K = calls_KM @ class_mix(bank.holdout_strata_M, strata_N)
-    return float(np.square(recalls_K - recalls_K.mean()).sum()) / (len(recalls_K) - 1)
+    return Common.of(bank, threshold).variance(strata_N)
 
 
-def class_mix(strata_M: Indices, strata_N: Indices | None) -> Floats:
-    """weights_M that give unseen samples the mix of classes of D_f; even without it. They add up to one."""
-    even_M = np.full(len(strata_M), 1 / len(strata_M))
-    if strata_N is None or not len(strata_N):
-        return even_M
-    classes, theirs_M, counts_C = np.unique(strata_M, return_inverse=True, return_counts=True)
-    shares_C = np.array([float((strata_N == stratum).mean()) for stratum in classes])
-    weights_M: Floats = (shares_C / counts_C)[theirs_M] + (1 - shares_C.sum()) * even_M
-    return weights_M
+@dataclass(frozen=True)
+class Common:
+    """The references' recalls on unseen data, of each class and of all."""
+
+    classes_C: Indices
+    recalls_KC: Floats
+    recalls_K: Floats
+
+    @staticmethod
+    def of(bank: Bank, threshold: Threshold) -> "Common":
+        calls_KM = bank.holdout_KM <= threshold.loss
+        classes_C, theirs_M = np.unique(bank.holdout_strata_M, return_inverse=True)
+        own_MC = np.eye(len(classes_C), dtype=np.float32)[theirs_M]
+        recalls_KC = (calls_KM.astype(np.float32) @ own_MC) / own_MC.sum(axis=0)
+        return Common(classes_C, recalls_KC.astype(np.float64), calls_KM.mean(axis=1))
+
+    def variance(self, strata_N: Indices | None = None) -> float:
+        """As `common_variance` has it."""
+        recalls_K = self.recalls_K
+        if strata_N is not None and len(strata_N):
+            found, counts = np.unique(strata_N, return_counts=True)
+            shares_C = np.zeros(len(self.classes_C))
+            there = np.isin(found, self.classes_C)
+            shares_C[np.searchsorted(self.classes_C, found[there])] = counts[there] / len(strata_N)
+            recalls_K = self.recalls_KC @ shares_C + (1 - shares_C.sum()) * recalls_K
+        return float(np.square(recalls_K - recalls_K.mean()).sum()) / (len(recalls_K) - 1)
 
 
 def concentration(strata_N: Indices, strata_M: Indices) -> float:

@@ -3,6 +3,8 @@
 Taking some outliers away can make others the new outliers: the onion effect (Carlini et al. 2022, arXiv:2206.10469).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -68,6 +70,19 @@ def exposure_of_neighbours(
         note += f"; {matching.pooled} of them compared with all unseen samples, for want of their class"
     interval = "DeLong, class-matched, paired"
     return Statistic("neighbours", estimate, max(low, -1.0), min(high, 1.0), level, n, "holdout", interval, note)
+
+
+def beside(near: Statistic, far: Statistic) -> Statistic:
+    """`neighbours`: the change of the near ones less that of the far ones. What an update, or a retrain, does to all that
+    stays is not the doing of who left.
+
+    The limits of both, from their estimates, added in squares (Zou and Donner 2008).
+    """
+    estimate = near.estimate - far.estimate
+    low = estimate - np.hypot(near.estimate - near.low, far.high - far.estimate)
+    high = estimate + np.hypot(near.high - near.estimate, far.estimate - far.low)
+    note = f"{near.note}; less the same of the other retained samples looked at, {far.estimate:+.4f}"
+    return replace(near, estimate=estimate, low=max(float(low), -2.0), high=min(float(high), 2.0), note=note)
 
 
 def cumulative_mu(

@@ -33,7 +33,7 @@ from unlearning.intervals import bonett_price, delong, normal_quantile, wider, w
 from unlearning.membership import Floats
 from unlearning.pairing import Pairing, Source, fair_draw, pair
 from unlearning.problem import Indices
-from unlearning.sequence import cumulative_mu, exposure_of_neighbours, neighbours
+from unlearning.sequence import beside, cumulative_mu, exposure_of_neighbours, neighbours
 from unlearning.statistics import LEVEL, Statistic, Statistics
 from unlearning.tails import Tails, Unseen, tails
 from unlearning.utility import utility_statistics, worst_class
@@ -56,6 +56,7 @@ class Compared:
 
     rows_N: Indices
     pairing: Pairing
+    ease_N: Floats
     ease_M: Floats
 
 
@@ -82,6 +83,8 @@ def validate(evidence: Evidence, level: float = LEVEL, seed_sd: float | None = N
         *_exposures(evidence, compared, level),
         *_standing_out(evidence, compared, level),
         _fair_draw(evidence, level),
+        _support(compared, level),
+        _kin(evidence, compared, level),
         _holdout_shift(evidence, level),
         worst_class(evidence.test_before.scores, evidence.test_after.scores, level, class_noise(evidence)),
         cumulative_mu(evidence.anchor_T, evidence.test_after.scores.correct_N, level),
@@ -129,12 +132,12 @@ def compare(evidence: Evidence) -> Compared:
         known_N = np.flatnonzero(evidence.bank.known(evidence.forget_N))
         if len(known_N) >= KNOWN * len(everything_N):
             ease_N, ease_M = ease_of(evidence.bank, evidence.forget_N[known_N]), unseen_ease(evidence.bank)
-            return Compared(known_N, pair(ease_N, strata_N[known_N], ease_M, strata_M, "bank"), ease_M)
+            return Compared(known_N, pair(ease_N, strata_N[known_N], ease_M, strata_M, "bank"), ease_N, ease_M)
     if evidence.ease_N is not None and evidence.ease_M is not None:
         by_features = pair(evidence.ease_N, strata_N, evidence.ease_M, strata_M, "holdout")
-        return Compared(everything_N, by_features, evidence.ease_M)
-    zeros_M = np.zeros(len(strata_M))
-    return Compared(everything_N, pair(np.zeros(len(strata_N)), strata_N, zeros_M, strata_M, "class"), zeros_M)
+        return Compared(everything_N, by_features, evidence.ease_N, evidence.ease_M)
+    zeros_N, zeros_M = np.zeros(len(strata_N)), np.zeros(len(strata_M))
+    return Compared(everything_N, pair(zeros_N, strata_N, zeros_M, strata_M, "class"), zeros_N, zeros_M)
 
 
 def forecast(evidence: Evidence, level: float, common_sd: float) -> list[Forecast]:
@@ -368,6 +371,43 @@ def _fair_draw(evidence: Evidence, level: float) -> Statistic:
     return Statistic("fair_draw", auc - 0.5, low, high, level, len(strata_N), estimator, "DeLong", note)
 
 
+def _support(compared: Compared, level: float) -> Statistic:
+    """Are there unseen samples as hard as D_f at all? What its exposure rests on."""
+    pairing = compared.pairing
+    starts_N = np.flatnonzero(np.diff(pairing.rows_P, prepend=-1))
+    ease_P = compared.ease_M[pairing.columns_P]
+    low_N, high_N = np.minimum.reduceat(ease_P, starts_N), np.maximum.reduceat(ease_P, starts_N)
+    inside = int(((compared.ease_N >= low_N) & (compared.ease_N <= high_N)).sum())
+    note = f"share of D_f that lies among unseen samples {HOW[pairing.source]}, not beyond them"
+    low, high = wilson(inside / pairing.n_f, pairing.n_f, level)
+    return Statistic("support", inside / pairing.n_f, low, high, level, pairing.n_f, pairing.source, "Wilson", note)
+
+
+def _kin(evidence: Evidence, compared: Compared, level: float) -> Statistic:
+    """How much of its own kind D_f takes along. References have seen three quarters of that kind, and unseen data is answered
+    by a model that saw all of it: neither says what a retrain shows that will have seen hardly any.
+
+    By the bank, kind is class and hardness; else it is class, by its share among retained samples.
+    """
+    strata_N = evidence.forget_before.scores.strata_N
+    if evidence.bank is not None and compared.pairing.source == "bank":
+        known_L = np.flatnonzero(evidence.bank.known(np.arange(evidence.bank.losses_GN.shape[1])))
+        strata_L = evidence.bank.strata_N[known_L]
+        near = pair(compared.ease_N, strata_N[compared.rows_N], ease_of(evidence.bank, known_L), strata_L, "bank")
+        share_N = near.matched(np.isin(known_L, evidence.forget_N).astype(np.float64))
+        how = "the nearest training samples of its class in hardness"
+    else:
+        retained, count = evidence.retained, evidence.count or len(evidence.retained)
+        own_N = np.array([int((strata_N == stratum).sum()) for stratum in strata_N])
+        others_N = np.array([int((retained.strata_N == stratum).sum()) + 1 for stratum in strata_N])
+        others_N = others_N / (len(retained) + 1) * max(0, count - len(strata_N))
+        share_N, how = own_N / (own_N + others_N), "the training samples of its class"
+    share, n = float(share_N.mean()), len(share_N)
+    low, high = wilson(min(1.0, share), n, level)
+    note = f"share of D_f among {how}, mean over D_f"
+    return Statistic("kin", share, min(low, share), max(high, share), level, n, compared.pairing.source, "Wilson", note)
+
+
 def _holdout_shift(evidence: Evidence, level: float) -> Statistic:
     before = evidence.threshold.calls_member(evidence.holdout_before.scores)
     after = evidence.threshold.calls_member(evidence.holdout_after.scores)
@@ -376,13 +416,26 @@ def _holdout_shift(evidence: Evidence, level: float) -> Statistic:
 
 
 def _neighbours(evidence: Evidence, level: float) -> list[Statistic]:
-    """Retained samples near D_f: nothing where the network has no features to be near in, or nobody is left to watch."""
+    """Retained samples near D_f, beside the other retained ones: nothing where the network has no features to be near in, or
+    nobody is left to watch."""
     forget_FD, retained_ND = evidence.forget_before.features_ND, evidence.neighbours_before.features_ND
-    if forget_FD is None or retained_ND is None or not len(retained_ND):
+    if forget_FD is None or retained_ND is None:
         return []
-    near_N = neighbours(forget_FD, retained_ND)
-    before, after = evidence.neighbours_before.scores.rows(near_N), evidence.neighbours_after.scores.rows(near_N)
-    return [exposure_of_neighbours(before, after, evidence.holdout_before.scores, evidence.holdout_after.scores, level)]
+    near_N = neighbours(forget_FD, retained_ND) if len(retained_ND) else np.empty(0, dtype=np.int64)
+    far_N = np.setdiff1d(np.arange(len(retained_ND)), near_N)
+    if not len(near_N) or not len(far_N):
+        return []
+    near, far = (
+        exposure_of_neighbours(
+            evidence.neighbours_before.scores.rows(rows_N),
+            evidence.neighbours_after.scores.rows(rows_N),
+            evidence.holdout_before.scores,
+            evidence.holdout_after.scores,
+            level,
+        )
+        for rows_N in (near_N, far_N)
+    )
+    return [beside(near, far)]
 
 
 def _lesson(evidence: Evidence, bank: Bank, level: float) -> Statistic:

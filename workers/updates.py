@@ -47,7 +47,7 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
     seconds = {"update": updated.seconds, "validate": time.perf_counter() - begun}
     if rung == context.lease.policy.ladder[0]:
         seconds["prepare"] = task.seconds  # shared by all rungs, so told once
-    judgement = verdict_on(context, task, statistics, digest)
+    judgement = verdict_on(context, task, statistics, digest, table)
     method = updated.method | {"method": rung, "forget_sha256": artifacts.save_ordinals(task.forget)}
     method["bank"] = None if table is None else {"sha256": table.digest} | table.facts
     with transaction() as session:
@@ -101,11 +101,18 @@ def figures(evidence: Evidence, level: float, seed_sd: float) -> dict[str, dict[
     return found
 
 
-def verdict_on(context: Context, task: Task, statistics: dict[str, dict[str, Any]], digest: str) -> Judgement:
-    """The policy's judgement, and one veto of our own: bytes that did not change have forgotten nothing."""
+def verdict_on(
+    context: Context, task: Task, statistics: dict[str, dict[str, Any]], digest: str, table: banks.Table | None
+) -> Judgement:
+    """The policy's judgement, and two vetoes of our own: bytes that did not change have forgotten nothing, and thresholds
+    below the noise floor of a bank that came after them can be held against nobody."""
     assert context.lease.parent is not None
     if digest == context.lease.parent.weights_digest:
         return Judgement(Decision.ESCALATE, ["the update left the weights as they were"])
+    below = policy.below_floor(context.lease.policy, table.facts) if table is not None else []
+    if below:
+        settle = policy.Settle("retrain", "thresholds above the floor, or a retrain, settle it")
+        return Judgement(Decision.INCONCLUSIVE, below, settle)
     return policy.judge(context.lease.policy, statistics, len(task.forget))
 
 

@@ -10,8 +10,9 @@ from tests.unlearning.memorised import LEARNT, memorised
 from unlearning.gradients import Scores
 from unlearning.intervals import bonett_price
 from unlearning.membership import match, placements
-from unlearning.sequence import cumulative_mu, exposure_of_neighbours, neighbours
+from unlearning.sequence import beside, cumulative_mu, exposure_of_neighbours, neighbours
 from unlearning.signals import observe
+from unlearning.statistics import Statistic
 
 LEVEL = 0.9
 
@@ -90,3 +91,14 @@ def test_the_way_since_the_last_training_is_a_paired_change() -> None:
     assert cumulative_mu(anchor_N, anchor_N, LEVEL).estimate == 0
     with pytest.raises(ValueError, match="same test samples"):
         cumulative_mu(anchor_N, after_N[:3], LEVEL)
+
+
+def test_what_happens_to_all_that_stays_is_not_the_neighbours() -> None:
+    def statistic(estimate: float, half: float) -> Statistic:
+        return Statistic(
+            "neighbours", estimate, estimate - half, estimate + half, 0.9, 50, "holdout", "DeLong", "change"
+        )
+
+    found = beside(statistic(0.2, 0.03), statistic(0.15, 0.04))
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.05, 0.0, 0.1))
+    assert "+0.1500" in found.note
