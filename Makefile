@@ -96,3 +96,8 @@ bench-gr: .venv/ready ## what gradient restriction costs a training step; BatchN
 bench-paper: .venv/ready ## all of the paper's experiments, hours, resumable (COMMAND=table|ablation|gr|hyper|maps|sequence ARGS="--setting ..." for one)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.paper $(or $(COMMAND),all) $(ARGS)
 	$(BIN)/python -m benchmarks.paper.page
+
+.PHONY: bench-verdict
+bench-verdict: .venv/ready ## verdicts on updates whose truth is known: minutes (FULL=1: every setting, hours, resumable)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.verdict --mode $(if $(FULL),full,quick) $(ARGS)
+	$(BIN)/python -m benchmarks.verdict.page

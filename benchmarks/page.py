@@ -11,6 +11,9 @@ INTRODUCTION = """# Benchmarks
 Every table is what a command printed; `benchmarks/results/` has the same as JSON, with the settings, the seeds, a digest of
 the code and the machine. Figures and floors were measured in turns within one run: on another machine, and on a busy one,
 the seconds differ more than the ratios. An aim that was missed says so.
+
+Two benchmarks have pages of their own: [Qualification](qualification.md), verdicts on updates whose truth is known
+(`make bench-verdict`), and [Experiments](experiments.md), every method against retrains (`make bench-paper`).
 """
 SECTIONS = {
     "intake": (

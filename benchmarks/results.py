@@ -36,8 +36,11 @@ class Row:
         return self.ratio <= self.aim if self.at_most else self.ratio >= self.aim
 
 
-def finish(name: str, rows: list[Row], settings: dict[str, Any]) -> int:
-    """Print the table, write `results/<name>.json`; with CHECK=1 the exit code says whether every aim was met."""
+def finish(name: str, rows: list[Row], settings: dict[str, Any], more: dict[str, Any] | None = None) -> int:
+    """Print the table, write `results/<name>.json`; with CHECK=1 the exit code says whether every aim was met.
+
+    `more` is kept beside the rows, for pages that show more than their table.
+    """
     lines = [("figure", "measured", "floor", "ratio", "aim", "spread of the ratio")]
     for row in rows:
         sign = "at most" if row.at_most else "at least"
@@ -48,7 +51,7 @@ def finish(name: str, rows: list[Row], settings: dict[str, Any]) -> int:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    record = {
+    record = (more or {}) | {
         "name": name,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": [asdict(row) | {"met": row.met} for row in rows],

@@ -3,8 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import nn
 from benchmarks.paper.cells import engine_digest
 from benchmarks.verdict.arms import Start, updates
 from benchmarks.verdict.cases import ForgetSet, Setting, blocks, forget_sets, problem_of
-from benchmarks.verdict.zoo import CACHE, Made, model, wanted
+from benchmarks.verdict.pool import spread
+from benchmarks.verdict.zoo import CACHE, Made, make, model, wanted
 from unlearning.bank import Bank, assemble, observe
 from unlearning.difficulty import fit_difficulty
 from unlearning.evidence import Evidence, Standing, gather, stand
@@ -29,8 +31,8 @@ DECIDE, COVER = 0.90, 0.95
 FEW = 50  # samples below which no rate is claimed, and one original and the second rung will do
 KEPT = (
     "mu", "ue", "ue_before", "forgetting", "exposure_before", "exposure", "exposure_change", "residual", "overshoot",
-    "members", "members_before", "strangers", "worst_class", "cumulative_mu", "neighbours", "fair_draw", "attack_tpr",
-    "attack_fpr",
+    "members", "members_before", "strangers", "worst_class", "cumulative_mu", "neighbours", "fair_draw", "support", "kin",
+    "attack_tpr", "attack_fpr",
 )  # fmt: skip
 
 
@@ -49,29 +51,40 @@ class Bench:
         return restore(self.problem, self.models[name].state)
 
 
-def bench(setting: Setting, done: Callable[[str], None]) -> Bench | None:
-    """Train or load everything; None while another process is still training some of it."""
+def bench(setting: Setting, cache: Path = CACHE) -> Bench:
+    """Load everything; what is not there is trained."""
     problem = problem_of(setting, 0)
     tuning, audit = split_unseen(problem)
     models: dict[str, Made] = {}
     references = []
     for wish in wanted(setting):
-        made = model(setting, wish)
-        if made is None:
-            return None
-        models[wish.name] = made
+        models[wish.name] = made = model(setting, wish, cache)
         if wish.name.startswith("reference"):
             network = restore(problem, made.state)
             references.append(observe(network, problem, int(wish.name.rpartition("-")[2]), wish.without, audit))
-        done(wish.name)
     return Bench(setting, problem, tuning, audit, models, assemble(references, len(problem.train)))
 
 
-def cases(found: Bench) -> Iterator[tuple[int, ForgetSet]]:
-    for block in blocks(found.setting, found.problem):
-        for asked in forget_sets(block):
-            for original in range(found.setting.originals if len(asked.indices) >= FEW else 1):
-                yield original, asked
+@dataclass(frozen=True)
+class Case:
+    """A forget set and the original that it is to be forgotten by; the rows of each are one file."""
+
+    original: int
+    asked: ForgetSet
+
+    @property
+    def name(self) -> str:
+        return f"{self.asked.name}-{self.original}"
+
+
+def cases(setting: Setting) -> list[Case]:
+    problem = problem_of(setting, 0)
+    return [
+        Case(original, asked)
+        for block in blocks(setting, problem)
+        for asked in forget_sets(block)
+        for original in range(setting.originals if len(asked.indices) >= FEW else 1)
+    ]
 
 
 def prepared(found: Bench, original: int) -> tuple[Start, Standing]:
@@ -86,26 +99,50 @@ def prepared(found: Bench, original: int) -> tuple[Start, Standing]:
     ), standing
 
 
-def run(setting: Setting, done: Callable[[str], None], cache: Path = CACHE) -> list[dict[str, Any]]:
-    """All rows of a setting."""
-    found = bench(setting, done)
-    if found is None:
-        return []
-    ready: dict[int, tuple[Start, Standing]] = {}
-    rows: list[dict[str, Any]] = []
-    for original, asked in cases(found):
-        path = cache / setting.name / f"rows-{engine_digest()[:12]}" / f"{asked.name}-{original}.json"
-        if not path.exists():
-            if original not in ready:
-                ready[original] = prepared(found, original)
-            made = judged(found, original, asked, *ready[original])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".part-{os.getpid()}")
-            part.write_text(json.dumps(made))
-            part.replace(path)
-        rows += json.loads(path.read_text())
-        done(f"{asked.name}-{original}")
-    return rows
+def run(setting: Setting, done: Callable[[str], None], cache: Path = CACHE, jobs: int = 1) -> list[dict[str, Any]]:
+    """All rows of a setting. `done` is called after each model and each case, made or found."""
+    make(setting, done, cache, jobs)
+    folder, missing, asked = rows_folder(setting, cache), [], cases(setting)
+    for case in asked:
+        if (folder / f"{case.name}.json").exists():
+            done(case.name)
+        else:
+            missing.append(case)
+    for case in spread(partial(_judge, setting, cache, folder), missing, jobs):
+        done(case.name)
+    return [row for case in asked for row in json.loads((folder / f"{case.name}.json").read_text())]
+
+
+def rows_folder(setting: Setting, cache: Path = CACHE) -> Path:
+    """Where the rows lie that the present engine made."""
+    return cache / setting.name / f"rows-{engine_digest()[:12]}"
+
+
+@dataclass
+class Desk:
+    """What one process keeps from case to case: a setting's models, and what was prepared with each original."""
+
+    found: Bench
+    ready: dict[int, tuple[Start, Standing]]
+
+
+DESKS: dict[tuple[str, Path], Desk] = {}
+
+
+def _judge(setting: Setting, cache: Path, folder: Path, case: Case) -> None:
+    key = (setting.name, cache)
+    if key not in DESKS:
+        DESKS.clear()
+        DESKS[key] = Desk(bench(setting, cache), {})
+    desk = DESKS[key]
+    if case.original not in desk.ready:
+        desk.ready[case.original] = prepared(desk.found, case.original)
+    made = judged(desk.found, case.original, case.asked, *desk.ready[case.original])
+    path = folder / f"{case.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".part-{os.getpid()}")
+    part.write_text(json.dumps(made))
+    part.replace(path)
 
 
 def judged(found: Bench, original: int, asked: ForgetSet, start: Start, standing: Standing) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
 """The models that a qualification needs: originals, references of the bank, retrains; each trained once and kept on disk.
 
-A model's file is named by what it depends on, the code that trains included, so a run that was stopped goes on where it
-was, and `--only-train` in several processes shares the work: each model is claimed by a lock file first.
+A model's file is named by what it depends on, the code that trains included, and written under another name first: a run
+that was stopped, or killed, goes on where it was.
 """
 
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.paper.cells import ROOT, digest_of
 from benchmarks.verdict.cases import Setting, blocks, problem_of
+from benchmarks.verdict.pool import spread
 from unlearning.division import left_out
 from unlearning.problem import Indices
 from unlearning.splits import split_unseen
@@ -60,25 +62,36 @@ def wanted(setting: Setting) -> Iterator[Wanted]:
             yield Wanted(f"retrain-{block.name}-{number}", RETRAIN + 10 * place + number, block.indices)
 
 
-def model(setting: Setting, wish: Wanted, cache: Path = CACHE) -> Made | None:
-    """The model, trained now or earlier; None where another process is training it just now."""
-    path = cache / setting.name / f"{wish.name}-{_key(setting, wish)}.safetensors"
+def make(setting: Setting, done: Callable[[str], None], cache: Path = CACHE, jobs: int = 1) -> None:
+    """Train what is not there yet, in `jobs` processes; `done` is called after each model, made or found."""
+    missing = []
+    for wish in wanted(setting):
+        if path_of(setting, wish, cache).exists():
+            done(wish.name)
+        else:
+            missing.append(wish)
+    for wish in spread(partial(_make, setting, cache), missing, jobs):
+        done(wish.name)
+
+
+def model(setting: Setting, wish: Wanted, cache: Path = CACHE) -> Made:
+    """The model, trained now or earlier."""
+    path = path_of(setting, wish, cache)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock")
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return None
-        try:
-            _train(setting, wish, path)
-        finally:
-            lock.unlink(missing_ok=True)
-    state = load_file(path)
-    return Made(state, float(path.with_suffix(".seconds").read_text()))
+        _train(setting, wish, path)
+    return Made(load_file(path), float(path.with_suffix(".seconds").read_text()))
+
+
+def path_of(setting: Setting, wish: Wanted, cache: Path = CACHE) -> Path:
+    return cache / setting.name / f"{wish.name}-{_key(setting, wish)}.safetensors"
+
+
+def _make(setting: Setting, cache: Path, wish: Wanted) -> None:
+    _train(setting, wish, path_of(setting, wish, cache))
 
 
 def _train(setting: Setting, wish: Wanted, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     problem = problem_of(setting, wish.seed)
     tuning, _ = split_unseen(problem)
     stays = np.setdiff1d(np.arange(len(problem.train)), wish.without)
