@@ -18,13 +18,12 @@ from app import audit, lineage, policy
 from app.db import changed
 from app.errors import Conflict, Unprocessable
 from app.policy import PolicyBody
-from app.tables import Bank, BankState, Model, Reference, ReferenceState, Version, VersionKind
+from app.tables import EXACT, Bank, BankState, Model, Reference, ReferenceState, Version
 
 GROUP = 4
 """References come by groups of four: `unlearning.division`."""
 SHARE = 0.75
 """Of a training, what one reference costs: it leaves a quarter of the subjects out."""
-EXACT = [VersionKind.TRAINED, VersionKind.RETRAINED]
 OPEN = [ReferenceState.PENDING, ReferenceState.RUNNING]
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app import banks
 from app.policy import ERROR, PolicyBody
 from app.tables import (
+    EXACT,
     BatchKind,
     Model,
     Obligation,
@@ -20,10 +21,8 @@ from app.tables import (
     Trigger,
     Verdict,
     Version,
-    VersionKind,
 )
 
-EXACT = [VersionKind.TRAINED, VersionKind.RETRAINED]
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,10 @@ class VersionKind(StrEnum):
     RETRAINED = "retrained"
 
 
+EXACT = (VersionKind.TRAINED, VersionKind.RETRAINED)
+"""Kinds of versions that were trained, not unlearned."""
+
+
 class Decision(StrEnum):
     PUBLISH = "publish"
     ESCALATE = "escalate"

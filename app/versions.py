@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 from app import audit, manifests
 from app.errors import Conflict, NotFound, Unprocessable
 from app.policy import PolicyBody, stored
-from app.tables import Dataset, Model, Policy, Version, VersionKind
+from app.tables import EXACT, Dataset, Model, Policy, Version
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 NUMBERED = re.compile(r"(?P<model>.+)-v(?P<number>[1-9][0-9]{0,8})")
@@ -101,8 +101,7 @@ def chain(session: Session, version: Version) -> list[Version]:
 
 def anchor(session: Session, model_id: int, number: int) -> Version:
     """The newest version up to `number` that was trained, not unlearned."""
-    exact = [VersionKind.TRAINED, VersionKind.RETRAINED]
-    earlier = select(Version).where(Version.model_id == model_id, Version.number <= number, Version.kind.in_(exact))
+    earlier = select(Version).where(Version.model_id == model_id, Version.number <= number, Version.kind.in_(EXACT))
     return session.scalars(earlier.order_by(Version.number.desc()).limit(1)).one()
 
 

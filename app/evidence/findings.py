@@ -9,7 +9,7 @@ import re
 from pydantic import BaseModel, Field
 
 from app.evidence.figures import Figure, figure, figures
-from app.policy import FEW
+from app.policy import FEW, SUPPORT
 from app.schemas import VerdictView
 
 FEW_SAYS = (
@@ -21,9 +21,6 @@ ATTACKS = {
     "distance": "by the distance to the own class in the penultimate layer: a member's is smaller",
     "reference": "by the confidence, against reference models that never saw the sample",
 }
-SUPPORT = (
-    0.8  # of the forgotten samples, that must have unseen samples as hard for ranks to be judged; as in the policy
-)
 ASCENDING = re.compile(r"p, ascending: (\d\.\d+(?:, \d\.\d+)*)")
 
 
