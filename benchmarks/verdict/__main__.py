@@ -85,6 +85,7 @@ def record(
     tables = report.by_threshold(found)
     rows = [*report.rows(report.middle(tables)), *(cost.rows(costs) if costs else [])]
     return rows, {
+        "order": [setting.name for setting in settings],
         "tables": tables,
         "cases": there,
         "says": {setting.name: setting.says for setting in settings},

@@ -7,9 +7,8 @@ from typing import Any
 
 from benchmarks.results import RESULTS
 from benchmarks.verdict import cost, plot, tables
-from benchmarks.verdict.judged import FEW, MIDDLE, MU, parsed
-from benchmarks.verdict.report import SOURCES, middle
-from benchmarks.verdict.tables import CALLED
+from benchmarks.verdict.judged import FEW, MIDDLE, MU, UES, parsed
+from benchmarks.verdict.report import SOURCES, ordered
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PAGE, PLOTS = DOCS / "qualification.md", DOCS / "results"
@@ -56,7 +55,8 @@ def plots() -> dict[str, str]:
     """The plots by file name, from the results that are there."""
     found: dict[str, str] = {}
     for name, record in records().items():
-        found |= plot.plots(name, {setting: parsed(kept) for setting, kept in record["verdicts"].items()})
+        kept = record["verdicts"]
+        found |= plot.plots(name, {setting: parsed(kept[setting]) for setting in record["order"] if setting in kept})
     return found
 
 
@@ -67,20 +67,22 @@ def records() -> dict[str, dict[str, Any]]:
 
 def _sections(record: Mapping[str, Any]) -> str:
     name, machine = record["name"], record["machine"]
-    command, found = f"`{COMMANDS[name]}`", middle(record["tables"])
+    command = f"`{COMMANDS[name]}`"
+    at = {ue: ordered(record["tables"][f"{ue:g}"], record["order"]) for ue in UES}
+    found = at[MIDDLE]
     where = (
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['packages']['torch']}"
     )
     parts = [
         f"## {TITLES[name]}\n\n{command}, on {where}.\n\n{_settings(record)}",
         f"### What is published\n\n{command}\n\n{tables.published(found)}",
-        *(_pictures(name, setting) for setting in record["verdicts"]),
+        *(_pictures(name, setting) for setting in record["order"] if setting in record["verdicts"]),
         f"### Intervals\n\n{command}\n\n{tables.coverage(found)}",
         f"### Retrains by number of samples\n\n{command}. How many true retrains are published.\n\n{tables.retrains(found)}",
         f"### Ten times the step\n\n{command}\n\n{tables.ten_times(found)}{_diverged(record)}",
         f"### The service's own rungs\n\n{command}. From {FEW} samples on.\n\n{tables.rungs(found)}",
         f"### Few samples\n\n{command}. {FEWER}\n\n{tables.few(found)}",
-        f"### Thresholds\n\n{command}. MU {MU:g}; from {FEW} samples on.\n\n{tables.thresholds(record['tables'])}",
+        f"### Thresholds\n\n{command}. MU {MU:g}; from {FEW} samples on.\n\n{tables.thresholds(at)}",
         _curves(name),
         f"### Cost\n\n{command}. {_cost(record['cost'])}",
     ]
@@ -90,7 +92,8 @@ def _sections(record: Mapping[str, Any]) -> str:
 def _settings(record: Mapping[str, Any]) -> str:
     """What was run, and whether all of it was."""
     lines = []
-    for setting, (done, asked) in record["cases"].items():
+    for setting in record["order"]:
+        done, asked = record["cases"][setting]
         cases = f"{asked} cases" if done == asked else f"{done} of {asked} cases, **incomplete**"
         lines.append([setting, record["says"][setting], str(record["retrains"][setting]), cases])
     return tables.table(["setting", "what it is", "retrains of a block", "cases"], lines)
@@ -112,7 +115,7 @@ def _pictures(name: str, setting: str) -> str:
 
 def _curves(name: str) -> str:
     return "\n".join(
-        f"![Retrains published against the threshold, by {CALLED[source]}](results/{name}-thresholds-{source}.svg)\n"
+        f"![Retrains published against the threshold, {plot.HEADINGS[source]}](results/{name}-thresholds-{source}.svg)\n"
         for source in SOURCES
     )
 

@@ -42,12 +42,18 @@ def figures(found: list[Judged], ue: float) -> Figures:
         "wrong": count((one for one in rated if one.wrong_to_publish(ue)), published),
         "nothing": count((one for one in rated if one.idle and one.n >= IDLE_FROM), published),
         "retrain": {size: count((one for one in retrains if one.size == size), published) for size in sizes(rated)},
+        "held_back": said(one for one in retrains if not published(one)),
         "ten_times": _ten_times([one for one in rated if one.arm == "ten-times"], ue),
         "coverage": coverage(found),
         "power": count((one for one in rated if one.arm == "nothing"), lambda one: one.detectable),
         "few": _few([one for one in found if one.n < FEW], ue),
         "rungs": {arm: _rung([one for one in rated if one.arm == arm], ue) for arm in RUNGS},
     }
+
+
+def said(found: Iterable[Judged]) -> dict[str, int]:
+    """How often which word is the first reason, at the threshold in the middle."""
+    return dict(Counter(one.why for one in found))
 
 
 def sizes(found: Iterable[Judged]) -> list[str]:
@@ -87,7 +93,7 @@ def _few(found: list[Judged], ue: float) -> dict[str, Any]:
     return {
         "published": count(found, lambda one: one.published(ue)),
         "wrong": count(wrong, lambda one: one.published(ue)),
-        "said": dict(Counter(one.why for one in found).most_common()),
+        "said": said(one for one in found if not one.published(ue)),
     }
 
 
@@ -171,6 +177,15 @@ def tabled(points: Mapping[str, list[Judged]], ue: float) -> dict[str, dict[str,
     return {
         setting: {source: figures([one for one in found if one.source == source], ue) for source in SOURCES}
         for setting, found in whole.items()
+    }
+
+
+def ordered(tables: Mapping[str, Mapping[str, Figures]], order: Iterable[str]) -> dict[str, dict[str, Figures]]:
+    """As `tabled` gave them: JSON keeps no order."""
+    return {
+        setting: {source: tables[setting][source] for source in SOURCES}
+        for setting in (*order, ALL)
+        if setting in tables
     }
 
 

@@ -1,7 +1,6 @@
 """The tables of docs/qualification.md."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from benchmarks.verdict.judged import MIDDLE, SAYS, UES
 from benchmarks.verdict.report import ALL, DESIGN, IDLE_FROM, RUNGS, Figures, aim_of, clopper_pearson, met, spelt
@@ -46,9 +45,10 @@ def retrains(tables: Tables) -> str:
     )
 
     def cells(setting: str, found: Figures) -> list[str]:
-        return [cell(found["retrain"].get(size, (0, 0)), aim_of(setting, f"retrain {size}")) for size in every]
+        shown = [cell(found["retrain"].get(size, (0, 0)), aim_of(setting, f"retrain {size}")) for size in every]
+        return [*shown, said(found["held_back"])]
 
-    return by_source(tables, [spelt(size) for size in every], cells)
+    return by_source(tables, [*(spelt(size) for size in every), "else the first reason was"], cells)
 
 
 def ten_times(tables: Tables) -> str:
@@ -74,20 +74,19 @@ def rungs(tables: Tables) -> str:
 def few(tables: Tables) -> str:
     def cells(setting: str, found: Figures) -> list[str]:
         few = found["few"]
-        said = ", ".join(f"{SAYS.get(why, why)} {times}" for why, times in few["said"].items() if why != "publish")
-        return [cell(few["published"]), cell(few["wrong"], aim_of(setting, "few wrong")), said or "–"]
+        return [cell(few["published"]), cell(few["wrong"], aim_of(setting, "few wrong")), said(few["said"])]
 
     heads = ["published", "should not be: published (aim none)", "else the first reason was"]
     return by_source(tables, heads, cells)
 
 
-def thresholds(tables: Mapping[str, Any]) -> str:
-    lines = []
-    for setting, each in tables[f"{MIDDLE:g}"].items():
-        for source in each:
-            for ue in UES:
-                found = tables[f"{ue:g}"][setting][source]
-                lines.append([setting, CALLED[source], f"{ue:g}", *_at(found)])
+def thresholds(tables: Mapping[float, Tables]) -> str:
+    lines = [
+        [setting, CALLED[source], f"{ue:g}", *_at(tables[ue][setting][source])]
+        for setting, each in tables[MIDDLE].items()
+        for source in each
+        for ue in UES
+    ]
     heads = ["should not be: published", "doing nothing: published", "retrains, 5 %", "retrains, fewer"]
     return table(["setting", "by", "UE within", *heads, *(f"{arm}: published" for arm in RUNGS)], lines)
 
@@ -102,6 +101,12 @@ def _at(found: Figures) -> list[str]:
         *(found["rungs"][arm]["published"] for arm in RUNGS),
     ]
     return [f"{k} of {n}" if n else "–" for k, n in counts]
+
+
+def said(counts: Mapping[str, int]) -> str:
+    """Reasons, the most frequent first."""
+    often = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{SAYS.get(why, why)}: {times}" for why, times in often) or "–"
 
 
 def by_source(tables: Tables, heads: list[str], cells: Callable[[str, Figures], list[str]]) -> str:

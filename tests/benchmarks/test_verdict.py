@@ -117,12 +117,13 @@ def test_fewer_samples_than_a_rate_needs_are_counted_apart() -> None:
     found = [made("nothing", n=10), made("retrain-0", "iii", n=10, why="undetectable"), made(n=10, true_ue=(0.9,))]
     figures = report.figures(found, 0.10)
     assert figures["wrong"] == (0, 0)
-    assert figures["few"] == {"published": (2, 3), "wrong": (1, 1), "said": {"publish": 2, "undetectable": 1}}
+    assert figures["few"] == {"published": (2, 3), "wrong": (1, 1), "said": {"undetectable": 1}}
 
 
 def test_retrains_are_counted_by_how_much_is_forgotten_and_a_class_apart() -> None:
-    of_class = made("retrain-0", "iii", set="class-0.02-0-all", label="2%", n=200)
-    found = [made("retrain-0"), made("retrain-1", "iii"), of_class]
+    of_class = made("retrain-0", "iii", why="ue", set="class-0.02-0-all", label="2%", n=200)
+    found = [made("retrain-0"), made("retrain-1", "iii", why="like-nothing"), of_class]
+    assert report.figures(found, 0.10)["held_back"] == {"like-nothing": 1, "ue": 1}
     assert report.figures(found, 0.10)["retrain"] == {"5%": (1, 2), "class 2%": (0, 1)}
 
 
