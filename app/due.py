@@ -24,7 +24,6 @@ from app.tables import (
 )
 
 
-
 @dataclass(frozen=True)
 class Waiting:
     """What some of a model's obligations add up to, by the database's clock."""

@@ -70,8 +70,9 @@ def speed(samples: int, rounds: int) -> tuple[list[Row], dict[str, float]]:
     seconds = time.perf_counter() - begun
     parent = restore(problem, trained.state)
     total = gradient_sum(parent, problem, problem.train, live)
-    standing = stand(parent, problem, live, tuning, audit)
-    line = Line(problem, parent, live, total, standing, fit_difficulty(parent, problem, live, tuning), seconds)
+    difficulty = fit_difficulty(parent, problem, live, tuning)
+    standing = stand(parent, problem, live, tuning, audit, difficulty)
+    line = Line(problem, parent, live, total, standing, difficulty, seconds)
     five = samples // 20
     rows = [
         *one_shot(line, 1, rounds, alone=10_000, validated=None),
@@ -98,7 +99,7 @@ def one_shot(line: Line, count: int, rounds: int, alone: float | None, validated
     def whole() -> None:
         result = unlearn(line.parent, line.problem, forget, line.total, tuning, settings)
         child = restore(line.problem, result.state)
-        validate(gather(line.standing, line.parent, child, line.problem, forget, audit))
+        validate(gather(line.standing, line.parent, child, line.problem, forget, audit, None, line.difficulty))
 
     def floor() -> None:
         gradient_sum(line.parent, line.problem, line.problem.train, forget)
@@ -139,7 +140,7 @@ def calibrated(line: Line, count: int, rounds: int) -> Row:
     def whole() -> None:
         result = bounded(line, forget, retain)
         child = restore(line.problem, result.state)
-        validate(gather(line.standing, line.parent, child, line.problem, forget, audit))
+        validate(gather(line.standing, line.parent, child, line.problem, forget, audit, None, line.difficulty))
 
     (found,) = in_turns(lambda: timed(whole), rounds=rounds)
     return against_retrain(
