@@ -14,6 +14,7 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PAGE, PLOTS = DOCS / "qualification.md", DOCS / "results"
 COMMANDS = {"verdict": "make bench-verdict FULL=1", "verdict-quick": "make bench-verdict"}
 TITLES = {"verdict": "All settings", "verdict-quick": "The quick run"}
+PICTURES = {"ue": "UE as estimated against its truth", "published": "the share published by number of samples"}
 INTRODUCTION = f"""# Qualification of the verdict
 
 The test of the test: verdicts on updates whose truth is known. Every forget set has retrains that never saw it, so the
@@ -53,11 +54,7 @@ def page() -> str:
 
 def plots() -> dict[str, str]:
     """The plots by file name, from the results that are there."""
-    found: dict[str, str] = {}
-    for name, record in records().items():
-        kept = record["verdicts"]
-        found |= plot.plots(name, {setting: parsed(kept[setting]) for setting in record["order"] if setting in kept})
-    return found
+    return {file: drawing for record in records().values() for file, drawing in _drawn(record).items()}
 
 
 def records() -> dict[str, dict[str, Any]]:
@@ -76,7 +73,7 @@ def _sections(record: Mapping[str, Any]) -> str:
     parts = [
         f"## {TITLES[name]}\n\n{command}, on {where}.\n\n{_settings(record)}",
         f"### What is published\n\n{command}\n\n{tables.published(found)}",
-        *(_pictures(name, setting) for setting in record["order"] if setting in record["verdicts"]),
+        _pictures(record),
         f"### Intervals\n\n{command}\n\n{tables.coverage(found)}",
         f"### Retrains by number of samples\n\n{command}. How many true retrains are published.\n\n{tables.retrains(found)}",
         f"### Ten times the step\n\n{command}\n\n{tables.ten_times(found)}{_diverged(record)}",
@@ -106,11 +103,19 @@ def _diverged(record: Mapping[str, Any]) -> str:
     return f"\n{count} more lost all finite losses on the way: the service refuses these before any verdict.\n"
 
 
-def _pictures(name: str, setting: str) -> str:
-    return (
-        f"![{setting}: UE as estimated against its truth](results/{name}-ue-{setting}.svg)\n\n"
-        f"![{setting}: the share published by number of samples](results/{name}-published-{setting}.svg)\n"
-    )
+def _pictures(record: Mapping[str, Any]) -> str:
+    drawn, name = _drawn(record), record["name"]
+    said = {
+        f"{name}-{kind}-{setting}.svg": f"{setting}: {words}"
+        for setting in record["order"]
+        for kind, words in PICTURES.items()
+    }
+    return "\n".join(f"![{words}](results/{file})\n" for file, words in said.items() if file in drawn)
+
+
+def _drawn(record: Mapping[str, Any]) -> dict[str, str]:
+    kept = record["verdicts"]
+    return plot.plots(record["name"], {name: parsed(kept[name]) for name in record["order"] if name in kept})
 
 
 def _curves(name: str) -> str:

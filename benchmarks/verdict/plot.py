@@ -24,11 +24,12 @@ Point = tuple[float, float]
 
 
 def plots(name: str, points: dict[str, list[Judged]]) -> dict[str, str]:
-    """Drawings by file name."""
+    """Drawings by file name; where all sets are of one size, nothing is drawn by size."""
     found = {}
     for setting, judged in points.items():
         found[f"{name}-ue-{setting}.svg"] = estimates(setting, judged)
-        found[f"{name}-published-{setting}.svg"] = published(setting, judged)
+        if len(sizes(judged)) > 1:
+            found[f"{name}-published-{setting}.svg"] = published(setting, judged)
     return found | {f"{name}-thresholds-{source}.svg": thresholds(source, points) for source in SOURCES}
 
 
@@ -107,6 +108,8 @@ def thresholds(source: str, points: dict[str, list[Judged]]) -> str:
         (f"{spelt(DESIGN)} of the samples", lambda one: one.size == DESIGN),
         (f"fewer, {FEW} samples or more", lambda one: one.size != DESIGN),
     ]
+    every = [one for found in retrains.values() for one in found]
+    groups = [(heading, holds) for heading, holds in groups if any(map(holds, every))]
     for number, (heading, holds) in enumerate(groups):
         frame = Frame(LEFT + number * (SIDE + APART), ticks, shares)
         parts += frame.drawn(heading, "threshold of UE", "retrains published" if number == 0 else "")
@@ -114,13 +117,13 @@ def thresholds(source: str, points: dict[str, list[Judged]]) -> str:
             asked = [one for one in found if holds(one)]
             if asked:
                 parts += frame.path(kinds[name], [(ue, _share(asked, _passes(ue))) for ue in GRID], dots=False)
-    parts += _half_widths(retrains, kinds, LEFT + 2 * (SIDE + APART))
-    width = LEFT + 3 * SIDE + 2 * APART + 24
+    parts += _half_widths(retrains, kinds, LEFT + len(groups) * (SIDE + APART))
+    width = LEFT + (len(groups) + 1) * SIDE + len(groups) * APART + 24
     key = _key(LEFT, TOP + TALL + 56, [(kinds[name], name) for name in retrains])
     notes = [
-        "Left and middle: the share of retrains, which ought all to be published. Right: medians by number of samples;"
+        "Shares are of retrains, which ought all to be published. Half-widths are medians by number of samples;",
+        "what is of one class lies by itself.",
     ]
-    notes += ["what is of one class, by itself."]
     return _whole(
         width, f"What a threshold of UE lets through, {HEADINGS[source]}", notes, [*parts, *key], TOP + TALL + 56
     )

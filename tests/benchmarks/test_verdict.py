@@ -170,6 +170,8 @@ def test_plots_are_drawings_with_a_dot_for_every_update() -> None:
             made(arm, source=source) for arm in ("nothing", "retrain-0", "iau-calibrated") for source in report.SOURCES
         ]
     }
+    assert "verdict-published-some.svg" not in plot.plots("verdict", points), "of one size there is nothing to draw"
+    points["some"].append(made("nothing", "iii", label="10", n=10))
     drawn = plot.plots("verdict", points)
     assert set(drawn) == {
         "verdict-ue-some.svg", "verdict-published-some.svg", "verdict-thresholds-bank.svg", "verdict-thresholds-holdout.svg",
