@@ -475,12 +475,13 @@ def standing_out(statistics: Statistics) -> Finding | None:
 
 
 def neighbours(statistic: dict[str, Any] | None) -> Finding | None:
-    """Forgetting some must not expose others: retained samples near D_f."""
+    """Forgetting some may expose others: retained samples near D_f. A retrain without D_f exposes them as well (measured on
+    outliers, `docs/qualification.md`), so it is told, not held against the update."""
     if statistic is None or not statistic["low"] > NEIGHBOURS:
         return None
     return Finding(
-        Decision.ESCALATE,
-        f"the exposure of retained samples near the forgotten ones rose by {statistic['estimate']:+.3f}",
+        Decision.PUBLISH,
+        f"to be watched: the exposure of retained samples near the forgotten ones rose by {statistic['estimate']:+.3f}",
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from statistics import mean
 from typing import Any
 
-from app.policy import Judgement, PolicyBody, Statistics, Thresholds, has_rate, informative, judge
+from app.policy import Judgement, PolicyBody, Statistics, Thresholds, assumption, has_rate, informative, judge
 from app.tables import Decision
 from benchmarks.verdict.arms import IDLE, TRUE
 
@@ -24,11 +24,11 @@ WHY = {
     "stand out one by one": "stands-out",
     "over-forgetting": "over-forgotten",
     "no fair draw": "no-fair-draw",
+    "of what is like them": "kin",
     "UE [": "ue",
     "MU [": "mu",
     "worst class": "worst-class",
     "since the last training": "mu",
-    "retained samples near": "neighbours",
 }
 """What a reason says, in a word; the first that fits."""
 SAYS = {
@@ -40,10 +40,10 @@ SAYS = {
     "stands-out": "samples stand out one by one",
     "over-forgotten": "over-forgetting",
     "no-fair-draw": "no fair draw",
+    "kin": "most of their kind goes with them",
     "ue": "UE not surely within",
     "mu": "MU not surely within",
     "worst-class": "a class pays",
-    "neighbours": "others are exposed",
 }
 
 
@@ -51,10 +51,11 @@ SAYS = {
 class Judged:
     """One update of one forget set, judged from one source.
 
-    `decisions` are the verdicts at `UES`, by their first letters. `least` is the smallest threshold of UE at which the
-    update is published, 0 where UE is of too few samples to be asked, None where it never is. `why` and `over` (a reason
-    names over-forgetting) are of the verdict at `MIDDLE`. `low` and `high` are the bounds that decide, at 90 %; those of
-    95 % are what coverage is told of. A diverged update has no source and no figures.
+    `decisions` are the verdicts at `UES`, by their first letters. `least` is the smallest threshold of UE at which
+    the update is published, 0 where UE is of too few samples to be asked, None where it never is. `why` and `over`
+    (a reason names over-forgetting) are of the verdict at `MIDDLE`; `sound` says that no assumption of the
+    estimator was found broken. `low` and `high` are the bounds that decide, at 90 %; those of 95 % are what
+    coverage is told of. A diverged update has no source and no figures.
     """
 
     set: str
@@ -67,6 +68,7 @@ class Judged:
     why: str
     over: bool
     detectable: bool
+    sound: bool
     least: float | None
     ue: float
     low: float
@@ -120,7 +122,7 @@ class Judged:
         return " ".join(_text(getattr(self, field.name)) for field in fields(self))
 
 
-DIVERGED = Judged("", 0, "", "none", 0, "", "---", "-", False, False, None, 0.0, 0.0, 0.0, (), (), (), ())
+DIVERGED = Judged("", 0, "", "none", 0, "", "---", "-", False, False, False, None, 0.0, 0.0, 0.0, (), (), (), ())
 
 
 def judged(row: dict[str, Any]) -> Judged:
@@ -138,6 +140,7 @@ def judged(row: dict[str, Any]) -> Judged:
         why=_why(found[MIDDLE]),
         over=any("over-forgetting" in reason for reason in found[MIDDLE].reasons),
         detectable=detectable(decide),
+        sound=assumption(decide, PolicyBody()) is None,
         least=_least(decide, row["n"]),
         ue=ue["estimate"],
         low=ue["low"],
@@ -176,7 +179,7 @@ def parse(line: str) -> Judged:
     words = dict(zip((field.name for field in fields(Judged)), line.split(" "), strict=True))
     made: dict[str, Any] = dict(words)
     made |= {name: int(words[name]) for name in ("original", "n")}
-    made |= {name: words[name] == "yes" for name in ("over", "detectable")}
+    made |= {name: words[name] == "yes" for name in ("over", "detectable", "sound")}
     made |= {name: float(words[name]) for name in ("ue", "low", "high")}
     made["least"] = None if words["least"] == "-" else float(words["least"])
     for name in ("ue_95", "mu_95", "true_ue", "true_mu"):

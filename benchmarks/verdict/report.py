@@ -69,13 +69,14 @@ def coverage(found: Iterable[Judged]) -> dict[str, Count]:
 
     All arms of a set are held against one forecast and share its error, so the arm `nothing` alone is counted: for UE once
     a set of at least 50 samples, original and retrain; for MU, which does not depend on the set, once a block, original
-    and retrain.
+    and retrain. UE where the verdict found no assumption of its estimator broken (`ue`), and everywhere (`all ue`).
     """
     alone = [one for one in found if one.arm == "nothing"]
-    ue = [one.ue_95[0] <= true <= one.ue_95[1] for one in alone if one.n >= FEW for true in one.true_ue]
+    held = [(one, one.ue_95[0] <= true <= one.ue_95[1]) for one in alone if one.n >= FEW for true in one.true_ue]
+    ue, every = [inside for one, inside in held if one.sound], [inside for _, inside in held]
     whole = [one for one in alone if one.set.endswith("-all")]
     mu = [one.mu_95[0] <= true <= one.mu_95[1] for one in whole for true in one.true_mu]
-    return {"ue": (sum(ue), len(ue)), "mu": (sum(mu), len(mu))}
+    return {"ue": (sum(ue), len(ue)), "mu": (sum(mu), len(mu)), "all ue": (sum(every), len(every))}
 
 
 def _ten_times(found: list[Judged], ue: float) -> dict[str, Count]:

@@ -89,7 +89,7 @@ def test_every_question_is_answered_with_publish() -> None:
         ("members", (0.02, 0.0, 0.06), Decision.ESCALATE, "2 of 100 samples stand out one by one, still as members"),
         ("strangers", (0.01, 0.0, 0.05), Decision.ESCALATE, "1 of 100 samples stand out one by one, below unseen data"),
         ("neighbours", (0.1, 0.05, 0.2), Decision.PUBLISH, ""),
-        ("neighbours", (0.1, 0.051, 0.2), Decision.ESCALATE, "exposure of retained samples"),
+        ("neighbours", (0.1, 0.051, 0.2), Decision.PUBLISH, "to be watched: the exposure of retained samples"),
         ("fair_draw", (-0.05, -0.08, -0.02), Decision.PUBLISH, ""),
         ("fair_draw", (-0.2, -0.45, 0.01), Decision.PUBLISH, ""),
         ("fair_draw", (-0.06, -0.08, -0.02), Decision.INCONCLUSIVE, "no fair draw"),

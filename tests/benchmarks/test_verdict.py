@@ -131,7 +131,7 @@ def test_coverage_counts_each_retrain_once_whatever_the_update() -> None:
     whole = made("nothing", true_ue=(0.07, 0.09), true_mu=(0.01, 0.03))
     part = replace(whole, set="random-0.05-0-100-0", n=100)
     found = [whole, part, replace(whole, set="random-0.05-0-10-0", n=10), made(true_ue=(0.5,), true_mu=(0.5,))]
-    assert report.coverage(found) == {"ue": (2, 4), "mu": (1, 2)}
+    assert report.coverage(found) == {"ue": (2, 4), "mu": (1, 2), "all ue": (2, 4)}
 
 
 def test_ten_times_the_step() -> None:
