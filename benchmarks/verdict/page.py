@@ -38,8 +38,9 @@ A verdict is one update of one forget set of one original. Rates are claimed fro
 and its Clopper-Pearson interval of 95 %. Verdicts on one set share its luck and those on one block share its retrains,
 so these intervals are somewhat too narrow. Verdicts decide on intervals of 90 %, which leave 5 % on either side; coverage is
 told of intervals of 95 %. All updates of a set are held against the same forecast, so for coverage *nothing* alone
-counts: UE once for each set, original and retrain, MU once for each block, original and retrain. An aim that was missed
-says so.
+counts: UE once for each set, original and retrain, MU once for each block, original and retrain. Of UE both are told: where
+the verdict found no assumption of its estimator broken (elsewhere it does not publish), and everywhere. An aim that was
+missed says so.
 """
 FEWER = (
     f"Of fewer than {FEW} samples no rate of UE is claimed. Should not be published: *nothing*, *another*, and what costs"

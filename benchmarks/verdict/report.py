@@ -22,7 +22,7 @@ STRONG = "lenet-fashion-10k"
 DESIGN = "5%"
 IDLE_FROM = 100  # samples from which doing nothing is held against an aim
 ALL = "all settings"
-POOLED = ("wrong", "coverage ue", "coverage mu")
+POOLED = ("wrong", "coverage ue", "coverage all ue", "coverage mu")
 
 
 def count(found: Iterable[Judged], holds: Callable[[Judged], bool]) -> Count:
@@ -113,6 +113,7 @@ def aim_of(setting: str, key: str) -> tuple[float, bool] | None:
         "nothing": (0.0 if setting == STRONG else 0.05, True),
         f"retrain {DESIGN}": (0.80, False),
         "coverage ue": (0.93, False),
+        "coverage all ue": (0.93, False),
         "coverage mu": (0.93, False),
         "few wrong": (0.0, True),
     }
@@ -146,7 +147,9 @@ def counted(found: Figures) -> Iterator[tuple[str, str, Count]]:
     yield "nothing", f"published, of doing nothing, {IDLE_FROM} samples or more", found["nothing"]
     for size, each in found["retrain"].items():
         yield f"retrain {size}", f"published, of retrains, {spelt(size)}", each
-    yield "coverage ue", "UE of a retrain within its interval of 95 %", found["coverage"]["ue"]
+    within = "UE of a retrain within its interval of 95 %"
+    yield "coverage ue", f"{within}, where no assumption was found broken", found["coverage"]["ue"]
+    yield "coverage all ue", f"{within}, everywhere", found["coverage"]["all ue"]
     yield "coverage mu", "MU of a retrain within its interval of 95 %", found["coverage"]["mu"]
     yield "power", f"membership detectable before, {FEW} samples or more", found["power"]
     yield "few wrong", f"published, of what should not be, fewer than {FEW} samples", found["few"]["wrong"]
