@@ -19,7 +19,7 @@ EAGER = {"batching": {"max_wait_seconds": 0}}
 LENIENT = EAGER | {
     "accept_undetectable": True,
     "thresholds": {"mu": 1, "ue": 1, "worst_class": 1, "retrain_accuracy_drop": 1},
-    "update": {"eta": 0.1},
+    "update": {"eta": 2.0},
 }
 QUICK = {
     "EXPUNGE_SWEEP_SECONDS": "0.5",
@@ -82,12 +82,14 @@ class Service:
         return self.apis[-1]
 
     def model(self, api: Api, name: str = "net", policy: dict[str, Any] = LENIENT) -> None:
-        """A dataset and a trained model."""
+        """A dataset and a trained model, prepared for its updates: the worker reads no training sample any more."""
         lines = "".join(f"train-{i:04d},train-subject-{i // 20:03d}\n" for i in range(400))
         csv = {"Content-Type": "text/csv"}
         api.call("PUT", "/datasets/clusters", content=("id,subject\n" + lines).encode(), headers=csv)
         api.post("/models", {"name": name, "dataset": "clusters", "problem": "clusters", "policy": policy})
         self.until(lambda: api.get(f"/models/{name}/versions")["versions"], "the first version")
+        kept = 1 + len(api.get("/models"))  # its weights, and what was prepared; as many of each model before it
+        self.until(lambda: len(list(self.folder.rglob("sha256/*/*"))) >= kept, "the first version's preparation")
 
     def submit(self, api: Api, ordinals: range, **more: Any) -> str:
         ids = [f"train-{i:04d}" for i in ordinals]
