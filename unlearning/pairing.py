@@ -7,6 +7,7 @@ does to a class as a whole.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ class Pairing:
     source: Source
     pooled: int
 
-    @property
+    @cached_property
     def weights_P(self) -> Floats:
         """Of each pair, so that those of one sample of D_f add up to one."""
         counts_N = np.bincount(self.rows_P, minlength=self.n_f)
@@ -114,7 +115,21 @@ def fair_draw(ease_N: Floats, strata_N: Indices, ease_M: Floats, strata_M: Indic
 
     One half where D_f is a fair draw within its classes; the components are as in `Pairing.placements`.
     """
-    zeros_N, zeros_M = np.zeros(len(ease_N)), np.zeros(len(ease_M))
-    by_class = pair(zeros_N, strata_N, zeros_M, strata_M, "class")
-    placements_N, influence_M = by_class.placements(-ease_N, -ease_M)
+    placements_N, influence_M = np.zeros(len(ease_N)), np.zeros(len(ease_M))
+    for stratum in np.unique(strata_N):
+        mine_S, theirs_H = np.flatnonzero(strata_N == stratum), np.flatnonzero(strata_M == stratum)
+        if len(theirs_H) < NEAR:
+            theirs_H = np.arange(len(ease_M))
+        placements_N[mine_S] = _share_below(ease_N[mine_S], ease_M[theirs_H])
+        above_H = 1 - _share_below(ease_M[theirs_H], ease_N[mine_S])
+        moved_H = (above_H - placements_N[mine_S].mean()) * len(mine_S) / (len(ease_N) * len(theirs_H))
+        influence_M[theirs_H] += moved_H
     return float(placements_N.mean()), placements_N, influence_M
+
+
+def _share_below(points_N: Floats, among_M: Floats) -> Floats:
+    """For each point, the share of `among_M` below it, ties counting half. By ranks: no pair is looked at."""
+    sorted_M = np.sort(among_M)
+    ranks_N = np.searchsorted(sorted_M, points_N, "left") + np.searchsorted(sorted_M, points_N, "right")
+    shares_N: Floats = ranks_N / (2 * len(sorted_M))
+    return shares_N

@@ -13,7 +13,7 @@ from unlearning.signals import Signals
 from unlearning.statistics import Statistic
 
 BINS = 15
-RESAMPLES = 600
+RESAMPLES = 400
 SEED = 0
 BLOCK = 1 << 22  # counts drawn at once
 Answers = NDArray[np.bool_]

@@ -398,9 +398,10 @@ def _kin(evidence: Evidence, compared: Compared, level: float) -> Statistic:
         how = "the nearest training samples of its class in hardness"
     else:
         retained, count = evidence.retained, evidence.count or len(evidence.retained)
-        own_N = np.array([int((strata_N == stratum).sum()) for stratum in strata_N])
-        others_N = np.array([int((retained.strata_N == stratum).sum()) + 1 for stratum in strata_N])
-        others_N = others_N / (len(retained) + 1) * max(0, count - len(strata_N))
+        classes, theirs_N, own_C = np.unique(strata_N, return_inverse=True, return_counts=True)
+        others_C = np.array([int((retained.strata_N == stratum).sum()) + 1 for stratum in classes])
+        others_N = (others_C / (len(retained) + 1) * max(0, count - len(strata_N)))[theirs_N]
+        own_N = own_C[theirs_N]
         share_N, how = own_N / (own_N + others_N), "the training samples of its class"
     share, n = float(share_N.mean()), len(share_N)
     low, high = wilson(min(1.0, share), n, level)
