@@ -21,8 +21,8 @@ from app.db import transaction
 from app.errors import StaleEpoch
 from app.references import ReferenceLease
 from unlearning import bank
-from unlearning.division import left_out
-from unlearning.problem import Indices
+from unlearning.division import GROUP, left_out
+from unlearning.problem import Indices, Samples
 from unlearning.splits import split_unseen
 from unlearning.training import restore, train
 from workers import artifacts, banks, pipeline
@@ -70,10 +70,7 @@ def reference(lease: ReferenceLease, dead: Indices, pulse: Pulse) -> None:
     live = np.setdiff1d(everything, dead)
     tickets = TicketsFirst(pulse)
     begun = time.perf_counter()
-    try:
-        trained_on = np.setdiff1d(live, left_out(problem.train, live, lease.number))
-    except ValueError as error:
-        raise Refused(f"No bank can be built of this dataset: {error}.") from error
+    trained_on = np.setdiff1d(live, quarter_of(problem.train, live, lease.number))
     state = train(problem, trained_on, tuning, progress=tickets.step, device=device()).state
     seconds = time.perf_counter() - begun - tickets.seconds
     pulse.step(1.0, "scoring")
@@ -83,6 +80,17 @@ def reference(lease: ReferenceLease, dead: Indices, pulse: Pulse) -> None:
     model = restore(problem, state, device())
     shown = bank.observe(model, problem, lease.number, unseen, audit)
     keep(lease, shown, seconds, len(trained_on))
+
+
+def quarter_of(samples: Samples, live: Indices, number: int) -> Indices:
+    """What the reference never sees. Refused where another of its group had no quarter: a group of fewer than four is in no
+    table, so none of it is trained."""
+    first = number - number % GROUP
+    try:
+        quarters = [left_out(samples, live, each) for each in range(first, first + GROUP)]
+    except ValueError as error:
+        raise Refused(f"These references are of no use: {error}.") from error
+    return quarters[number - first]
 
 
 def keep(lease: ReferenceLease, shown: bank.Reference, seconds: float, samples: int) -> None:

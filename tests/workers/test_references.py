@@ -40,6 +40,7 @@ from unlearning.training import train as by_hand
 from workers import artifacts, pipeline, problems, tasks
 from workers import banks as tables
 from workers import references as work
+from workers import references as workers_references
 
 TOLD = "subject-4711-secret"
 
@@ -236,6 +237,24 @@ class TestTraining:
         train(1)
         (row, *_) = rows()
         assert (row.state, row.attempt) == (ReferenceState.FAILED, 1)
+
+    def test_a_group_that_lacks_a_quarter_is_not_trained_at_all(
+        self, line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of too few subjects a quarter may be empty: the other three would be trained for nothing."""
+        real = workers_references.left_out
+
+        def empty_fourth(samples: Any, live: Any, number: int) -> Any:
+            if number == 3:
+                raise ValueError("40 samples have too few subjects to leave a quarter of them out")
+            return real(samples, live, number)
+
+        monkeypatch.setattr(workers_references, "left_out", empty_fourth)
+        monkeypatch.setattr(workers_references, "train", lambda *_, **__: pytest.fail("trained for nothing"))
+        order(line)
+        train()
+        assert {row.state for row in rows()} == {ReferenceState.FAILED}
+        assert all("too few subjects" in (row.failure or "") for row in rows())
 
     def test_nothing_waits(self, lenient: Line) -> None:
         work.work()
