@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unlearning.division import GROUP, SALT
 from unlearning.gradients import Scores, scores
-from unlearning.problem import Indices, Problem, Recipe, Samples
+from unlearning.problem import Indices, Problem, Reseeded
 from unlearning.splits import AuditData
 
 NEVER = -1  # no reference of the group has scored the sample
@@ -62,35 +62,6 @@ class Reference:
             return Reference(int(tensors["number"]), tensors["out"].numpy(), **parts)
         except KeyError as error:
             raise ValueError(f"these are no scores of a reference: {error} is missing") from None
-
-
-@dataclass(frozen=True)
-class Reseeded:
-    """A problem as it is, but for the seed of its recipe."""
-
-    problem: Problem
-    recipe: Recipe
-
-    @property
-    def train(self) -> Samples:
-        return self.problem.train
-
-    @property
-    def holdout(self) -> Samples:
-        return self.problem.holdout
-
-    @property
-    def test(self) -> Samples:
-        return self.problem.test
-
-    def build_model(self) -> nn.Module:
-        return self.problem.build_model()
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.problem.losses(outputs, targets)
-
-    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.problem.correct(outputs, targets)
 
 
 def reseeded(problem: Problem, number: int) -> Problem:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, t  # type: ignore[import-untyped]
+from scipy.stats import beta, t  # type: ignore[import-untyped]  # scipy has no stubs
 
 from unlearning.bank import NEVER, Bank
 from unlearning.division import GROUP

@@ -81,12 +81,12 @@ def placements(forget_losses_N: Floats, holdout_losses_M: Floats, matching: Matc
     placements_N, influence_M = np.zeros(matching.n_f), np.zeros(matching.n_h)
     for part in matching.matches:
         low_F, low_H = forget_losses_N[part.forget_rows], holdout_losses_M[part.holdout_rows]
-        placements_N[part.forget_rows] = 1 - _share_below(low_F, low_H)
-        influence_M[part.holdout_rows] += _share_below(low_H, low_F) * len(low_F) / (matching.n_f * len(low_H))
+        placements_N[part.forget_rows] = 1 - share_below(low_F, low_H)
+        influence_M[part.holdout_rows] += share_below(low_H, low_F) * len(low_F) / (matching.n_f * len(low_H))
     return placements_N, influence_M
 
 
-def _share_below(points_N: Floats, among_M: Floats) -> Floats:
+def share_below(points_N: Floats, among_M: Floats) -> Floats:
     """For each point, the share of `among_M` below it, ties counting half."""
     sorted_M = np.sort(among_M)
     below, at_most = np.searchsorted(sorted_M, points_N, "left"), np.searchsorted(sorted_M, points_N, "right")

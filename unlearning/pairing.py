@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearning.membership import share_below
 from unlearning.problem import Indices
 
 Floats = NDArray[np.float64]
@@ -120,16 +121,8 @@ def fair_draw(ease_N: Floats, strata_N: Indices, ease_M: Floats, strata_M: Indic
         mine_S, theirs_H = np.flatnonzero(strata_N == stratum), np.flatnonzero(strata_M == stratum)
         if len(theirs_H) < NEAR:
             theirs_H = np.arange(len(ease_M))
-        placements_N[mine_S] = _share_below(ease_N[mine_S], ease_M[theirs_H])
-        above_H = 1 - _share_below(ease_M[theirs_H], ease_N[mine_S])
+        placements_N[mine_S] = share_below(ease_N[mine_S], ease_M[theirs_H])
+        above_H = 1 - share_below(ease_M[theirs_H], ease_N[mine_S])
         moved_H = (above_H - placements_N[mine_S].mean()) * len(mine_S) / (len(ease_N) * len(theirs_H))
         influence_M[theirs_H] += moved_H
     return float(placements_N.mean()), placements_N, influence_M
-
-
-def _share_below(points_N: Floats, among_M: Floats) -> Floats:
-    """For each point, the share of `among_M` below it, ties counting half. By ranks: no pair is looked at."""
-    sorted_M = np.sort(among_M)
-    ranks_N = np.searchsorted(sorted_M, points_N, "left") + np.searchsorted(sorted_M, points_N, "right")
-    shares_N: Floats = ranks_N / (2 * len(sorted_M))
-    return shares_N

@@ -119,6 +119,35 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Reseeded:
+    """A problem as it is, but for the seed of its recipe."""
+
+    problem: Problem
+    recipe: Recipe
+
+    @property
+    def train(self) -> Samples:
+        return self.problem.train
+
+    @property
+    def holdout(self) -> Samples:
+        return self.problem.holdout
+
+    @property
+    def test(self) -> Samples:
+        return self.problem.test
+
+    def build_model(self) -> nn.Module:
+        return self.problem.build_model()
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.problem.losses(outputs, targets)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.problem.correct(outputs, targets)
+
+
+@dataclass(frozen=True)
 class TensorSamples:
     """Samples that are already in memory. `inputs` and `targets` share their first dimension with `ids`."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control  # type: ignore[import-untyped]
+from scipy.stats import false_discovery_control  # type: ignore[import-untyped]  # scipy has no stubs
 
 from unlearning.membership import confidence
 from unlearning.pairing import NEAR, Pairing, pair

@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from scipy.stats import t  # type: ignore[import-untyped]
+from scipy.stats import t  # type: ignore[import-untyped]  # scipy has no stubs
 
 from unlearning.attack_statistics import attack_statistics, reference_statistics
 from unlearning.bank import Bank

@@ -3,11 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import Tensor, nn
-
 from unlearning.methods.descent import sets_of
 from unlearning.methods.protocol import Cost, Job, Need, Outcome, Sizes
-from unlearning.problem import Problem, Recipe, Samples
+from unlearning.problem import Reseeded
 from unlearning.training import train
 
 
@@ -32,34 +30,5 @@ class Retrain:
     def unlearn(self, job: Job) -> Outcome:
         _, retain_N = sets_of(job)
         recipe = replace(job.problem.recipe, seed=job.problem.recipe.seed + job.seed)
-        trained = train(_Reseeded(job.problem, recipe), retain_N, job.tuning, job.progress, device=job.device)
+        trained = train(Reseeded(job.problem, recipe), retain_N, job.tuning, job.progress, device=job.device)
         return Outcome(trained.state, {"epochs": len(trained.history), "seed": recipe.seed})
-
-
-@dataclass(frozen=True)
-class _Reseeded:
-    """The same problem by another recipe."""
-
-    problem: Problem
-    recipe: Recipe
-
-    @property
-    def train(self) -> Samples:
-        return self.problem.train
-
-    @property
-    def holdout(self) -> Samples:
-        return self.problem.holdout
-
-    @property
-    def test(self) -> Samples:
-        return self.problem.test
-
-    def build_model(self) -> nn.Module:
-        return self.problem.build_model()
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.problem.losses(outputs, targets)
-
-    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.problem.correct(outputs, targets)
