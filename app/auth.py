@@ -7,14 +7,13 @@ cost a quarter of a second on every request and protect against nothing here.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from psycopg import Cursor
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
@@ -119,21 +118,20 @@ def principal(credentials: Annotated[HTTPAuthorizationCredentials | None, Depend
         return authenticate(opened, credentials.credentials if credentials else "")
 
 
-def needs(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
-    """FastAPI dependency: who asks, provided that the key has `scope`. Async because FastAPI would start a thread for it."""
-
-    async def check(who: Annotated[Principal, Depends(principal)]) -> Principal:
-        if not who.may(scope):
+async def check(needed: SecurityScopes, who: Annotated[Principal, Depends(principal)]) -> Principal:
+    """FastAPI dependency: who asks, provided that the key has the route's scope. Async because FastAPI would start a
+    thread for it."""
+    for scope in needed.scopes:
+        if not who.may(Scope(scope)):
             raise Forbidden(f"This needs a key with the scope `{scope}`.")
-        return who
-
-    return check
+    return who
 
 
-MaySubmit = Annotated[Principal, Depends(needs(Scope.DELETIONS_WRITE))]
-MayFollow = Annotated[Principal, Depends(needs(Scope.DELETIONS_READ))]
-MayAudit = Annotated[Principal, Depends(needs(Scope.AUDIT_READ))]
-MaySetPolicy = Annotated[Principal, Depends(needs(Scope.POLICIES_WRITE))]
-MayApprove = Annotated[Principal, Depends(needs(Scope.POLICIES_APPROVE))]
-MayRetrain = Annotated[Principal, Depends(needs(Scope.RETRAINS_WRITE))]
-Admin = Annotated[Principal, Depends(needs(Scope.ADMIN))]
+# `Security` rather than `Depends`, so that each operation of the OpenAPI schema names its scope.
+MaySubmit = Annotated[Principal, Security(check, scopes=[Scope.DELETIONS_WRITE])]
+MayFollow = Annotated[Principal, Security(check, scopes=[Scope.DELETIONS_READ])]
+MayAudit = Annotated[Principal, Security(check, scopes=[Scope.AUDIT_READ])]
+MaySetPolicy = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_WRITE])]
+MayApprove = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_APPROVE])]
+MayRetrain = Annotated[Principal, Security(check, scopes=[Scope.RETRAINS_WRITE])]
+Admin = Annotated[Principal, Security(check, scopes=[Scope.ADMIN])]

@@ -186,7 +186,14 @@ def make_app() -> FastAPI:
         "4XX": {"model": ProblemDetail, "description": "What is wrong and what to do"},
         "5XX": {"model": ProblemDetail, "description": "Not your fault; nothing was written"},
     }
-    app = FastAPI(title="Expunge", version="0.1.0", lifespan=lifespan, responses=described)
+    app = FastAPI(
+        title="Expunge",
+        version="0.1.0",
+        lifespan=lifespan,
+        responses=described,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
     app.add_middleware(BodyLimit)
     app.add_middleware(Defects)
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
