@@ -6,24 +6,20 @@ cost a quarter of a second on every request and protect against nothing here.
 
 import hashlib
 import hmac
-import secrets
+import ipaddress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from psycopg import Cursor
-from sqlalchemy import func, update
-from sqlalchemy.orm import Session
 
-from app import audit
-from app.db import changed, single
-from app.errors import Forbidden, NotFound, Unauthenticated, Unprocessable
-from app.tables import ApiKey
-
-LONGEST_DAYS = 36_500
+from app.config import settings
+from app.db import single
+from app.errors import Forbidden, TooMany, Unauthenticated
+from app.throttle import Buckets, Recent
 
 
 class Scope(StrEnum):
@@ -42,6 +38,10 @@ class Principal:
 
     client: str
     scopes: frozenset[str]
+    key: str = ""
+    """Prefix of the key, for a bucket of its own."""
+    requests_per_minute: int | None = None
+    ids_per_day: int | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -52,29 +52,6 @@ class Principal:
         return None if Scope.ADMIN in self.scopes else self.client
 
 
-def create_key(session: Session, client: str, scopes: list[Scope], days: float | None, by: str) -> str:
-    """Make a key and return it: the one time that its secret exists outside the client."""
-    if not 1 <= len(client) <= 128 or not client.isprintable() or client != client.strip():
-        raise Unprocessable("A client's name is 1 to 128 printable characters, without spaces around it.")
-    if days is not None and not 0 < days <= LONGEST_DAYS:  # nor is a NaN
-        raise Unprocessable(f"A key expires after more than 0 and at most {LONGEST_DAYS} days, or not at all.")
-    prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    expires = func.now() + timedelta(days=days) if days is not None else None
-    session.add(
-        ApiKey(client=client, prefix=prefix, digest=digest(secret), scopes=[str(s) for s in scopes], expires_at=expires)
-    )
-    audit.append(session, "key.created", by, prefix=prefix, client=client, scopes=[str(s) for s in scopes])
-    return f"exp_{prefix}_{secret}"
-
-
-def revoke_key(session: Session, prefix: str, by: str) -> None:
-    """From the commit on, the key opens nothing."""
-    revoked = update(ApiKey).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
-    if changed(session, revoked) != 1:
-        raise NotFound("No live key with that prefix.")
-    audit.append(session, "key.revoked", by, prefix=prefix)
-
-
 def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
@@ -82,7 +59,8 @@ def digest(secret: str) -> bytes:
 # Read on every request, so that a key that was revoked a moment ago opens nothing. Asks in passing whether
 # `last_used_at` is behind: it is kept to the minute, because a write on every request would cost more than the answer.
 FIND = """
-    SELECT id, client, scopes, digest, last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS stale
+    SELECT id, client, scopes, digest, requests_per_minute, ids_per_day,
+           last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS stale
     FROM api_key WHERE prefix = %(prefix)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 MARK_USED = """
@@ -93,29 +71,108 @@ MARK_USED = """
 
 def authenticate(opened: Cursor[Any], key: str) -> Principal:
     """The key's principal, or `Unauthenticated`, which never says whether the prefix, the secret or the date was wrong."""
-    refused = Unauthenticated(
+    prefix, secret = parts(key)
+    if secret is None:
+        raise unknown()
+    found = opened.execute(FIND, {"prefix": prefix}, prepare=True).fetchone()
+    id_, client, scopes, kept, requests, ids, stale = found or (None, "", [], bytes(32), None, None, False)
+    if not hmac.compare_digest(kept, digest(secret)) or found is None:
+        raise unknown()
+    if stale:
+        opened.execute(MARK_USED, {"id": id_}, prepare=True)
+    return Principal(client, frozenset(scopes), prefix, requests, ids)
+
+
+def parts(key: str) -> tuple[str, str | None]:
+    """Prefix and secret of a key; no secret when it is none."""
+    found = key.split("_", 2)
+    if len(found) != 3 or found[0] != "exp" or "\0" in key:
+        return "", None
+    return found[1], found[2]
+
+
+def unknown() -> Unauthenticated:
+    return Unauthenticated(
         "Send `Authorization: Bearer <key>` with a key that is neither expired nor revoked; `expunge keys create` makes one.",
         headers={"WWW-Authenticate": "Bearer"},
     )
-    parts = key.split("_", 2)
-    if len(parts) != 3 or parts[0] != "exp" or "\0" in key:
-        raise refused
-    found = opened.execute(FIND, {"prefix": parts[1]}, prepare=True).fetchone()
-    id_, client, scopes, kept, stale = found or (None, "", [], bytes(32), False)
-    if not hmac.compare_digest(kept, digest(parts[2])) or found is None:
-        raise refused
-    if stale:
-        opened.execute(MARK_USED, {"id": id_}, prepare=True)
-    return Principal(client, frozenset(scopes))
+
+
+class Door:
+    """What this process remembers of who knocked: refusals by address, requests by client."""
+
+    def __init__(self) -> None:
+        self.refusals, self.requests, self.known = Buckets(), Buckets(), Recent()
+
+    def authenticate(self, opened: Cursor[Any], key: str, address: str) -> Principal:
+        """As `authenticate`, but guessing is slow: a prefix that was refused too often from an address is not looked at
+        from there for a while, right or wrong. Nobody else waits for that: not other keys from the same address, nor
+        the same key from others, nor a key that this process has let in before."""
+        rate, seen = settings().refusals_per_minute, digest(key)
+        guessed = (address, parts(key)[0])
+        wait = 0.0 if seen in self.known else self.refusals.wait(guessed, rate)
+        if wait:
+            raise too_many_refused(wait)
+        try:
+            who = authenticate(opened, key)
+        except Unauthenticated:
+            self.known.discard(seen)
+            if key:
+                self.refusals.take(guessed, rate)
+                self.refuse(address)
+            raise
+        self.known.add(seen)
+        return who
+
+    def refuse(self, address: str) -> None:
+        """Count a refusal; from an address with too many, say so instead of what was wrong."""
+        wait = self.refusals.take((address,), settings().refusals_per_minute)
+        if wait:
+            raise too_many_refused(wait)
+
+    def admit(self, who: Principal) -> None:
+        """Raise `TooMany` when the client, or a key with a limit of its own, asks too often."""
+        rate = who.requests_per_minute or settings().requests_per_minute
+        if rate is None:
+            return
+        wait = self.requests.take((who.client, who.key) if who.requests_per_minute else (who.client,), rate)
+        if wait:
+            raise TooMany(f"{rate} requests a minute are this client's limit. Wait, and send fewer.", wait)
+
+
+def too_many_refused(wait: float) -> TooMany:
+    return TooMany("Too many keys from this address were refused. Wait, then send one that is good.", wait)
+
+
+@lru_cache
+def door() -> Door:
+    """The process's one memory of who knocked."""
+    return Door()
+
+
+def address_of(request: Request) -> str:
+    """Whose guesses count together: an IPv4 address, or an IPv6 network as one household has it."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
+    return host
 
 
 bearer = HTTPBearer(auto_error=False, description="`exp_<prefix>_<secret>`, made by `expunge keys create`")
 
 
-def principal(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Principal:
+def principal(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Principal:
     """FastAPI dependency: who asks. One round trip: neither the look-up nor the mark needs the other's transaction."""
     with single() as opened:
-        return authenticate(opened, credentials.credentials if credentials else "")
+        who = door().authenticate(opened, credentials.credentials if credentials else "", address_of(request))
+    door().admit(who)
+    return who
 
 
 async def check(needed: SecurityScopes, who: Annotated[Principal, Depends(principal)]) -> Principal:

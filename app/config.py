@@ -74,6 +74,18 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Largest JSON body; manifests stream past it")
     idempotency_days: int = Field(default=90, ge=1, description="How long an Idempotency-Key is remembered")
 
+    refusals_per_minute: int = Field(
+        default=20, ge=1, description="Refused keys from one address before it must wait; per API process"
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests of one client; per API process, and a key may have a limit of its own"
+    )
+    ids_per_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Ids that one client's tickets may name a day (UTC); a key may have its own limit",
+    )
+
     sweep_seconds: float = Field(default=5.0, gt=0, description="How often beat wakes the sweep")
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a claim holds without a heartbeat")
     max_attempts: int = Field(default=3, ge=1, description="Runs of one batch before it is quarantined or bisected")

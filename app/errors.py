@@ -1,5 +1,6 @@
 """One class per meaning; status, code and title live on the class. No message ever carries a sample or subject id."""
 
+import math
 import traceback
 from pathlib import PurePath
 from typing import ClassVar
@@ -56,6 +57,15 @@ class PreconditionRequired(ServiceError):
 
 class TooLarge(ServiceError):
     status, code, title = 413, "too_large", "Too large"
+
+
+class TooMany(ServiceError):
+    """Somebody asks too often. The answer says when to come back, in whole seconds."""
+
+    status, code, title = 429, "too_many", "Too many requests"
+
+    def __init__(self, detail: str, wait: float) -> None:
+        super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(wait)))})
 
 
 class Unprocessable(ServiceError):

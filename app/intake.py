@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Cursor
 
 from app import audit
+from app.errors import TooMany
 
 # Takes the Idempotency-Key, finds the dataset and the samples, writes ticket, tombstones and key, counts what it met.
 # A ticket costs one look-up an id and one row a sample. Samples that an earlier ticket named get a row of this ticket
@@ -127,6 +128,28 @@ def accept(opened: Cursor[Any], values: dict[str, Any]) -> Met:
     """
     ((free, digest, ticket_id, dataset_id, made, kept, *counts),) = opened.execute(ACCEPT, values, prepare=True)
     return Met(free, digest, ticket_id, dataset_id, made, kept, Counts(*counts))
+
+
+# Not before the ticket, so that what is refused or replayed counts nothing; not after `OWE`, which holds the lock on the
+# log's head: one client's tickets wait for each other here, and nobody else's for them.
+COUNT_IDS = """
+    INSERT INTO daily_ids AS known (client, day, ids)
+    VALUES (%(client)s, (now() AT TIME ZONE 'UTC')::date, %(ids)s)
+    ON CONFLICT (client, day) DO UPDATE SET ids = known.ids + excluded.ids
+    RETURNING ids, extract(epoch FROM (day + 1)::timestamp AT TIME ZONE 'UTC' - now())::float8
+"""
+
+
+def count_ids(opened: Cursor[Any], client: str, ids: int, most: int) -> None:
+    """Count what a ticket names towards its client's day (UTC). Raises `TooMany`, and the caller rolls back."""
+    found = opened.execute(COUNT_IDS, {"client": client, "ids": ids}, prepare=True).fetchone()
+    assert found is not None
+    if found[0] > most:
+        raise TooMany(
+            f"{most} ids a day are this client's limit, and {found[0] - ids} were named today. Send the rest tomorrow (UTC), "
+            "or ask an administrator for a key with a higher limit.",
+            found[1],
+        )
 
 
 def owe_all(opened: Cursor[Any], values: dict[str, Any], event: dict[str, Any]) -> list[int]:

@@ -19,7 +19,7 @@ from app import logs
 from app.config import settings
 from app.db import check_schema
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable
-from app.routes import banks, datasets, deletions, models, pages, policies, retrains, system
+from app.routes import banks, datasets, deletions, keys, models, pages, policies, retrains, system
 from app.schemas import ProblemDetail
 
 log = structlog.get_logger()
@@ -204,7 +204,7 @@ def make_app() -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    for module in (deletions, datasets, models, banks, policies, retrains, system, pages):
+    for module in (deletions, datasets, models, banks, policies, retrains, keys, system, pages):
         app.include_router(module.router)
     return app
 

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from app.auth import Scope
+from app.keys import LARGEST_LIMIT, LONGEST_DAYS, LONGEST_OVERLAP
 from app.policy import PolicyBody
 from app.tables import (
     BankState,
@@ -307,6 +309,42 @@ class BankView(BaseModel):
     table_sha256: str | None
     cost: BankCost
     facts: dict[str, Any] | None = Field(description="What the table says: references, samples, seconds, noise floor")
+
+
+class KeyRequest(Request):
+    client: Name = Field(description="Whose key it is; tickets belong to this name")
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
+    days: Annotated[float, Field(gt=0, le=LONGEST_DAYS)] | None = Field(default=None, description="Life; null: no end")
+    requests_per_minute: Annotated[int, Field(ge=1, le=LARGEST_LIMIT)] | None = Field(
+        default=None, description="Instead of the service's limit"
+    )
+    ids_per_day: Annotated[int, Field(ge=0, le=LARGEST_LIMIT)] | None = Field(
+        default=None, description="Instead of the service's limit"
+    )
+
+
+class RotateRequest(Request):
+    overlap_days: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP)] = Field(
+        default=7, description="How long the old key goes on, unless it ends sooner anyhow"
+    )
+
+
+class KeyView(BaseModel):
+    """A key without its secret, which the service does not have."""
+
+    prefix: str
+    client: str
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute")
+    requests_per_minute: int | None
+    ids_per_day: int | None
+
+
+class KeyMade(KeyView):
+    key: str = Field(description="The whole key, this one time")
 
 
 class ProblemDetail(BaseModel):

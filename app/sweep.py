@@ -44,6 +44,7 @@ def purge() -> int:
     """
     with transaction() as session:
         tickets.forget_old_keys(session, settings().idempotency_days)
+        tickets.forget_old_counts(session)
         versions.expire_weights(session)
     return store.collect(referenced)
 

@@ -4,7 +4,7 @@ Every fact the service relies on is a row here; Redis holds nothing that this fi
 a constraint it is one, so that a bug in the code is an error and not a wrong deletion.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Date,
     DateTime,
     Enum,
     Float,
@@ -169,6 +170,23 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    """Instead of the setting; the key then has a bucket of its own. None: as the setting says."""
+    ids_per_day: Mapped[int | None]
+    """Instead of the setting, held against what the client named today through all of its keys."""
+    __table_args__ = (
+        CheckConstraint("requests_per_minute > 0", name="positive_rate"),
+        CheckConstraint("ids_per_day >= 0", name="no_negative_ids"),
+    )
+
+
+class DailyIds(Base):
+    """How many ids a client named on one day (UTC), where a limit is set. Written in the ticket's transaction."""
+
+    __tablename__ = "daily_ids"
+    client: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    ids: Mapped[int]
 
 
 class Dataset(Base):

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg import Cursor
-from sqlalchemy import Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import Date, Select, delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased, selectinload
 
 from app import audit, intake, lineage, manifests
@@ -20,6 +20,7 @@ from app.db import changed, cursor
 from app.errors import Conflict, InFlight, KeyReused, NotFound, NothingKnown
 from app.intake import Counts
 from app.tables import (
+    DailyIds,
     Idempotency,
     Obligation,
     ObligationState,
@@ -65,11 +66,18 @@ class Accepted:
     """Models that owe something since just now: nudge these after the commit."""
 
 
-def submit(session: Session, client: str, asked: Submission, key: str | None = None, body: bytes = b"") -> Accepted:
+def submit(
+    session: Session,
+    client: str,
+    asked: Submission,
+    key: str | None = None,
+    body: bytes = b"",
+    ids_per_day: int | None = None,
+) -> Accepted:
     """Accept a ticket, or say which ticket this `Idempotency-Key` already made.
 
-    Raises `InFlight`, `KeyReused`, `Conflict` (external id taken), `NotFound` (dataset), `NothingKnown`. Two tickets that
-    race for one sample may both count it as accepted; both then carry an obligation, so neither can be lost.
+    Raises `InFlight`, `KeyReused`, `Conflict` (external id taken), `NotFound` (dataset), `NothingKnown`, `TooMany`. Two tickets
+    that race for one sample may both count it as accepted; both then carry an obligation, so neither can be lost.
     """
     ticket_id, digest = uuid4(), hashlib.sha256(body).digest()
     with cursor(session) as opened:
@@ -78,6 +86,8 @@ def submit(session: Session, client: str, asked: Submission, key: str | None = N
         if met.earlier_ticket is not None:
             return replay(session, met, digest)
         dataset_id = dataset_of(session, client, asked, key, met)
+        if ids_per_day is not None:
+            intake.count_ids(opened, client, len(asked.sample_ids) + len(asked.subject_ids), ids_per_day)
         owing = owe(session, opened, client, asked, ticket_id, dataset_id, met.counts)
     if not owing:  # every model has forgotten the samples already, or none was ever trained on them
         settle(session, [ticket_id])
@@ -94,6 +104,12 @@ def replay(session: Session, met: intake.Met, digest: bytes) -> Accepted:
     counts = Counts(known, made.unknown, made.already_forgotten, made.pending_elsewhere)
     owed = session.scalar(select(func.count()).select_from(Obligation).where(Obligation.ticket_id == made.id))
     return Accepted(made.id, True, made.state, counts, owed or 0, [])
+
+
+def forget_old_counts(session: Session) -> int:
+    """Drop what clients named on days that are over; returns how many counts went."""
+    over = func.timezone("UTC", func.now()).cast(Date) - 1
+    return changed(session, delete(DailyIds).where(DailyIds.day < over))
 
 
 def dataset_of(session: Session, client: str, asked: Submission, key: str | None, met: intake.Met) -> int:

@@ -1,12 +1,13 @@
 """Rows become response shapes, inside the transaction that read them."""
 
 from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import banks, manifests, runs, tickets, versions
+from app import banks, keys, manifests, runs, tickets, versions
 from app.policy import stored
 from app.schemas import (
     BankCost,
@@ -15,6 +16,8 @@ from app.schemas import (
     Counts,
     DatasetView,
     DeletionAccepted,
+    KeyMade,
+    KeyView,
     ModelDetail,
     ModelView,
     ObligationView,
@@ -26,6 +29,7 @@ from app.schemas import (
     VersionView,
 )
 from app.tables import (
+    ApiKey,
     Batch,
     BatchState,
     Dataset,
@@ -249,3 +253,15 @@ def bank(session: Session, row: Model, references: int) -> BankView:
         cost=BankCost(**asdict(banks.quote(session, row, references))),
         facts=made.facts if made else None,
     )
+
+
+def key(row: ApiKey) -> KeyView:
+    return KeyView(**key_facts(row))
+
+
+def key_made(made: keys.Made) -> KeyMade:
+    return KeyMade(**key_facts(made.row), key=made.secret)
+
+
+def key_facts(row: ApiKey) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in KeyView.model_fields}

@@ -22,7 +22,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from app import auth, manifests, tickets, versions
+from app import keys, manifests, tickets, versions
 from app.auth import Scope
 from app.cli import service
 from app.cli.demo import free_port
@@ -83,7 +83,7 @@ class Bench:
             csv = b"id,subject\n" + b"".join(b"s%08d,u%d\n" % (i, i // 20) for i in range(POOL))
             self.dataset = manifests.load(session, "pool", manifests.blocks_from_csv(io.BytesIO(csv)), "bench").id
             self.model = versions.register(session, "bench", "pool", "none", PolicyBody(), "bench").id
-            self.key = auth.create_key(session, "bench", [Scope.DELETIONS_WRITE], None, "bench")
+            self.key = keys.create(session, "bench", [Scope.DELETIONS_WRITE], None, "bench").secret
         self.url = settings().url
         self.address = settings().database.replace("postgresql+psycopg", "postgresql")
 

@@ -24,7 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from app import auth
+from app import keys
 from app.auth import Scope
 from app.cli import datasets, models, policies, service, tickets
 from app.cli.console import Api, console
@@ -152,7 +152,7 @@ def make_keys() -> list[str]:
         "reviewer": [Scope.AUDIT_READ, Scope.DELETIONS_READ],
     }
     with transaction() as session:
-        return [auth.create_key(session, client, scopes, None, "demo") for client, scopes in seats.items()]
+        return [keys.create(session, client, scopes, None, "demo").secret for client, scopes in seats.items()]
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ def submit(asked: DeletionRequest, who: MaySubmit, key: Key = None) -> Response:
     submission = tickets.Submission(
         asked.dataset, asked.sample_ids, asked.subject_ids, asked.reason, asked.risk_tier, asked.external_id, asked.deadline
     )  # fmt: skip
+    most = settings().ids_per_day if who.ids_per_day is None else who.ids_per_day
     with transaction() as session:
-        accepted = tickets.submit(session, who.client, submission, key, asked.model_dump_json().encode())
+        accepted = tickets.submit(session, who.client, submission, key, asked.model_dump_json().encode(), most)
     return answer(accepted)
 
 

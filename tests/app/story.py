@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import func, inspect, select, update
 from sqlalchemy.orm import DeclarativeBase
 
-from app import batches, lineage, manifests, runs, tickets, versions
+from app import batches, keys, lineage, manifests, runs, tickets, versions
 from app import policy as policies
-from app.auth import Scope, create_key
+from app.auth import Scope
 from app.db import transaction
 from app.policy import Judgement, PolicyBody
 from app.tables import (
@@ -298,7 +298,7 @@ def forget_set(lease: runs.Lease) -> list[int]:
 
 def key(client: str = "tool", *scopes: Scope, days: float | None = None) -> str:
     with transaction() as session:
-        return create_key(session, client, list(scopes or Scope), days, "test")
+        return keys.create(session, client, list(scopes or Scope), days, "test").secret
 
 
 def replace(model_id: int, body: dict[str, Any]) -> None:

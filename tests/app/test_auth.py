@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, update
 
-from app import auth
+from app import auth, keys
 from app.auth import Principal, Scope
 from app.db import single, transaction
 from app.errors import NotFound, Unauthenticated, Unprocessable
@@ -20,7 +20,7 @@ def authenticate(key: str) -> Principal:
 
 def test_a_key_opens_with_its_scopes(database: str) -> None:
     who = authenticate(story.key("tool", Scope.DELETIONS_READ))
-    assert who == Principal("tool", frozenset({"deletions:read"}))
+    assert who == Principal("tool", frozenset({"deletions:read"}), who.key)
     assert who.may(Scope.DELETIONS_READ)
     assert not who.may(Scope.DELETIONS_WRITE)
     assert who.sees == "tool"
@@ -57,7 +57,7 @@ def test_only_a_digest_is_kept(database: str) -> None:
 def test_several_keys_serve_one_client(database: str) -> None:
     old, new = story.key("tool"), story.key("tool")
     with transaction() as session:
-        auth.revoke_key(session, old.split("_")[1], "admin")
+        keys.revoke(session, old.split("_")[1], "admin")
     with pytest.raises(Unauthenticated):
         authenticate(old)
     assert authenticate(new).client == "tool"
@@ -83,7 +83,7 @@ def test_expired_and_revoked_look_like_any_other(database: str) -> None:
     with transaction() as session:
         over = update(ApiKey).where(ApiKey.prefix == expired.split("_")[1])
         session.execute(over.values(expires_at=func.now() - timedelta(seconds=1)))
-        auth.revoke_key(session, revoked.split("_")[1], "admin")
+        keys.revoke(session, revoked.split("_")[1], "admin")
     said = set()
     for key in (expired, revoked, "exp_nobody_x"):
         with pytest.raises(Unauthenticated) as refused:
@@ -95,10 +95,10 @@ def test_expired_and_revoked_look_like_any_other(database: str) -> None:
 def test_a_key_is_revoked_once(database: str) -> None:
     prefix = story.key().split("_")[1]
     with transaction() as session:
-        auth.revoke_key(session, prefix, "admin")
+        keys.revoke(session, prefix, "admin")
     for gone in (prefix, "nobody"):
         with transaction() as session, pytest.raises(NotFound):
-            auth.revoke_key(session, gone, "admin")
+            keys.revoke(session, gone, "admin")
 
 
 def test_the_last_use_is_kept_to_the_minute(database: str) -> None:
