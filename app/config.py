@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         default=5.0, ge=0, description="Wait before the second run of a batch; doubles each time"
     )
     task_seconds: int = Field(default=24 * 3600, ge=60, description="Longest one run may take")
+    store_seconds: float = Field(
+        default=60.0, gt=0, description="How long a request to a bucket is tried again before the run fails"
+    )
+    store_http: bool = Field(
+        default=False, validation_alias="AWS_ALLOW_HTTP", description="Whether a bucket may be spoken to without TLS"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
 
     @property
