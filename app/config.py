@@ -86,6 +86,10 @@ class Settings(BaseSettings):
         description="Ids that one client's tickets may name a day (UTC); a key may have its own limit",
     )
 
+    hsts_seconds: int = Field(
+        default=0, ge=0, description="Strict-Transport-Security of every answer; 0: none. Set it where TLS is in front"
+    )
+
     sweep_seconds: float = Field(default=5.0, gt=0, description="How often beat wakes the sweep")
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a claim holds without a heartbeat")
     max_attempts: int = Field(default=3, ge=1, description="Runs of one batch before it is quarantined or bisected")

@@ -19,6 +19,7 @@ from app import logs
 from app.config import settings
 from app.db import check_schema
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable
+from app.headers import Headers
 from app.routes import banks, datasets, deletions, keys, models, pages, policies, retrains, system
 from app.schemas import ProblemDetail
 
@@ -191,11 +192,12 @@ def make_app() -> FastAPI:
         version="0.1.0",
         lifespan=lifespan,
         responses=described,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
     )
     app.add_middleware(BodyLimit)
     app.add_middleware(Defects)
+    app.add_middleware(Headers)
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         ServiceError: on_service_error,
         RequestValidationError: on_invalid,

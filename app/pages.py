@@ -54,9 +54,6 @@ def prefers_html(accept: str) -> bool:
 
 def render(request: Request, name: str, context: dict[str, Any], headers: dict[str, str]) -> Response:
     """A page under a strict content policy: no script, no other origin."""
-    strict = {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
-    return templates.TemplateResponse(request, name, context, headers=headers | strict)
+    return templates.TemplateResponse(
+        request, name, context, headers=headers | {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+    )

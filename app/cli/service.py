@@ -146,7 +146,7 @@ def programs(conf: Settings) -> list[Program]:
     return [
         Program(
             "api",
-            (sys.executable, "-m", "uvicorn", "app.main:app", *address, "--no-access-log"),
+            (sys.executable, "-m", "uvicorn", "app.main:app", *address, "--no-access-log", "--no-server-header"),
             ready=lambda: answers(f"{conf.url}/readyz"),
             stop_seconds=10,
         ),
