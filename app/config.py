@@ -90,6 +90,22 @@ class Settings(BaseSettings):
         default=0, ge=0, description="Strict-Transport-Security of every answer; 0: none. Set it where TLS is in front"
     )
 
+    statement_seconds: float = Field(default=30.0, ge=0, description="Longest one statement of the API may take")
+    lock_seconds: float = Field(
+        default=10.0, ge=0, description="Longest that the API waits for a row that another holds"
+    )
+    idle_transaction_seconds: float = Field(
+        default=300.0, ge=0, description="Longest a transaction of API or worker may idle before Postgres ends it"
+    )
+    worker_statement_seconds: float = Field(
+        default=3600.0, ge=0, description="Longest one statement of a worker may take"
+    )
+    manifest_seconds: float = Field(default=4 * 3600.0, gt=0, description="Longest that loading a manifest may take")
+    max_manifest_bytes: int = Field(default=64 * 2**30, ge=1024, description="Largest manifest over HTTP")
+    body_seconds: float = Field(
+        default=60.0, gt=0, description="Longest wait for a JSON body, or for the next part of a manifest"
+    )
+
     sweep_seconds: float = Field(default=5.0, gt=0, description="How often beat wakes the sweep")
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a claim holds without a heartbeat")
     max_attempts: int = Field(default=3, ge=1, description="Runs of one batch before it is quarantined or bisected")

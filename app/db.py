@@ -16,7 +16,7 @@ import psycopg
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CursorResult, Engine, Executable, create_engine, event
+from sqlalchemy import CursorResult, Engine, Executable, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,33 @@ def engine() -> Engine:
     )
     event.listen(made, "checkout", refuse_dead)
     return made
+
+
+def bound(made: Engine, statement: float, lock: float, idle: float) -> None:
+    """From here on each new connection of the pool gives up: a statement after so many seconds, the wait for a lock, a
+    transaction in which nothing happens. A process that serves somebody says so as it begins; 0 is no bound."""
+    limits = {"statement_timeout": statement, "lock_timeout": lock, "idle_in_transaction_session_timeout": idle}
+    wanted = ", ".join(f"set_config('{name}', '{int(seconds * 1000)}', false)" for name, seconds in limits.items())
+
+    def set_limits(connection: psycopg.Connection[Any], _: object) -> None:
+        connection.execute(f"SELECT {wanted}")  # numbers and names of our own
+        connection.commit()
+
+    event.listen(made, "connect", set_limits)
+
+
+def patient(session: Session, seconds: float) -> None:
+    """Let this transaction's statements take longer: one of them is as long as a client's upload."""
+    session.execute(text("SELECT set_config('statement_timeout', :ms, true)"), {"ms": str(int(seconds * 1000))})
+
+
+TOO_SLOW = ("57014", "55P03", "25P03")
+"""SQLSTATE of a statement that was cancelled, a lock that was not to be had, a transaction that idled."""
+
+
+def too_slow(error: BaseException) -> bool:
+    """Whether Postgres answers, and gave up on this statement."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in TOO_SLOW
 
 
 def refuse_dead(connection: psycopg.Connection[Any], *_: object) -> None:

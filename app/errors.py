@@ -59,6 +59,10 @@ class TooLarge(ServiceError):
     status, code, title = 413, "too_large", "Too large"
 
 
+class TooSlow(ServiceError):
+    status, code, title = 408, "too_slow", "The request did not come in time"
+
+
 class TooMany(ServiceError):
     """Somebody asks too often. The answer says when to come back, in whole seconds."""
 

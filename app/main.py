@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.config import settings
-from app.db import check_schema
-from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable
+from app.db import bound, check_schema, engine, too_slow
+from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
 from app.headers import Headers
 from app.routes import banks, datasets, deletions, keys, models, pages, policies, retrains, system
 from app.schemas import ProblemDetail
@@ -31,12 +32,15 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Refuse to start on a schema this code was not written for."""
     logs.configure()
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # a URL may hold an external id
+    conf = settings()
+    bound(engine(), conf.statement_seconds, conf.lock_seconds, conf.idle_transaction_seconds)
     check_schema()
     yield
 
 
 class BodyLimit:
-    """Refuse a JSON body over the limit before it is read whole; manifests stream and are not limited."""
+    """Refuse a JSON body over the limit before it is read whole, or one that does not come. Manifests stream, and have
+    limits of their own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,11 +54,15 @@ class BodyLimit:
         seen = int(declared) if declared.isdigit() else 0
         read: deque[Message] = deque()
         more, counted = True, 0
-        while more and seen <= limit:  # a body sent in chunks declares nothing, so it is counted
-            message = await receive()
-            read.append(message)
-            more, counted = message.get("more_body", False), counted + len(message.get("body", b""))
-            seen = max(seen, counted)
+        with anyio.move_on_after(settings().body_seconds) as waiting:
+            while more and seen <= limit:  # a body sent in chunks declares nothing, so it is counted
+                message = await receive()
+                read.append(message)
+                more, counted = message.get("more_body", False), counted + len(message.get("body", b""))
+                seen = max(seen, counted)
+        if waiting.cancelled_caught:
+            await problem(TooSlow("The body did not come. Send the request again, all at once."))(scope, receive, send)
+            return
         if seen > limit:
             await problem(TooLarge(f"A body may have {limit} bytes. Split the request."))(scope, receive, send)
             return
@@ -165,13 +173,21 @@ async def on_database_error(request: Request, error: Exception) -> Response:
     a defect of ours."""
     route = request.scope.get("route")
     log.error("database", route=getattr(route, "path", None), error=type(error).__name__)
+    if too_slow(error):
+        return problem(Unavailable(TOOK_TOO_LONG, headers=RETRY))
     if isinstance(error, OperationalError | TimeoutError) or getattr(error, "connection_invalidated", False):
-        return problem(Unavailable("Postgres does not answer. Nothing was written; send the request again later."))
+        return problem(
+            Unavailable("Postgres does not answer. Nothing was written; send the request again later.", headers=RETRY)
+        )
     if isinstance(error, DataError):
         return problem(Unprocessable("A value holds what cannot be kept: a NUL character, or a number out of range."))
     return problem(ServiceError(OURS))
 
 
+RETRY = {"Retry-After": "5"}
+TOOK_TOO_LONG = (
+    "Postgres took too long, or somebody holds what this needs. Nothing was written; send the request again."
+)
 OURS = "An error of ours. Nothing was written. It is in the log."
 
 

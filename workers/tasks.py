@@ -3,7 +3,8 @@
 from celery.signals import worker_process_init
 
 from app import logs, sweep
-from app.db import engine
+from app.config import settings
+from app.db import bound, engine
 from app.queue import PURGE, REFERENCE, SWEEP, WORK, celery, nudge, ring_references
 
 __all__ = ["celery"]
@@ -13,6 +14,8 @@ __all__ = ["celery"]
 def fresh_connections(**_: object) -> None:
     """A forked child must not share its parent's database connections, and logs as its settings say."""
     engine.cache_clear()
+    conf = settings()
+    bound(engine(), conf.worker_statement_seconds, 0, conf.idle_transaction_seconds)
     logs.configure()
 
 

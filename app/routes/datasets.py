@@ -4,6 +4,7 @@ import io
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
@@ -14,8 +15,9 @@ from typing_extensions import override
 
 from app import manifests, views
 from app.auth import Admin, MayFollow
-from app.db import transaction
-from app.errors import BadManifest, Unprocessable
+from app.config import settings
+from app.db import patient, transaction
+from app.errors import BadManifest, TooLarge, TooSlow, Unprocessable
 from app.schemas import DatasetView
 from app.tables import Dataset
 
@@ -33,17 +35,23 @@ class Body(io.RawIOBase):
 
     def __init__(self, stream: AsyncIterator[bytes]) -> None:
         self.stream, self.rest, self.loop = stream, b"", anyio.lowlevel.current_token()
-        self.over, self.waiting = False, anyio.CancelScope()
+        self.over, self.waiting, self.counted = False, anyio.CancelScope(), 0
 
     async def next_chunk(self) -> bytes | None:
         if self.over:
             return None
-        with anyio.CancelScope() as self.waiting:
+        chunk: bytes | None = None
+        with anyio.CancelScope(deadline=anyio.current_time() + settings().body_seconds) as self.waiting:
             try:
-                return await anext(self.stream, None)
+                chunk = await anext(self.stream, None)
             except ClientDisconnect:
                 raise BadManifest("The upload broke off. Nothing was loaded: send it again.") from None
-        return None
+        if self.waiting.cancelled_caught and not self.over:
+            raise TooSlow("The upload stood still for too long. Nothing was loaded: send it again.")
+        self.counted += len(chunk or b"")
+        if self.counted > settings().max_manifest_bytes:
+            raise TooLarge(f"A manifest over HTTP may have {settings().max_manifest_bytes} bytes. Split the dataset.")
+        return chunk
 
     def stop(self) -> None:
         self.over = True
@@ -84,6 +92,7 @@ def load_from(name: str, body: Body, client: str) -> DatasetView:
     blocks = manifests.blocks_from_csv(io.BufferedReader(body, manifests.BLOCK_BYTES))
     try:
         with transaction() as session:
+            patient(session, settings().manifest_seconds)
             return views.dataset(manifests.load(session, name, blocks, client))
     finally:
         body.end()
