@@ -4,15 +4,13 @@ A batch closes when it is large enough, its oldest obligation has waited long en
 flushes. It takes every pending obligation of its model at that moment; later tickets go to the next one.
 """
 
-from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
-from app import audit, due, policy, tickets
+from app import audit, consent, due, policy, tickets
 from app.errors import Conflict, NotFound
-from app.policy import PolicyBody
 from app.tables import (
     Batch,
     BatchKind,
@@ -24,7 +22,6 @@ from app.tables import (
     Ticket,
     TicketState,
     Trigger,
-    Version,
 )
 
 OPEN = (BatchState.READY, BatchState.RUNNING)
@@ -60,8 +57,9 @@ def close_due(session: Session, model_id: int) -> Batch | None:
         return None
     pending, rules = due.waiting(session, model_id), policy.current(session, model_id)
     if pending.samples == 0:
-        # What was asked for is for the tickets of that time: an approval must not wait for a mass deletion to come.
-        model.flush_requested_at = model.cap_approved_at = model.deferral = None
+        # What was asked for is for the tickets of that time, and so is what was waited for.
+        model.flush_requested_at = model.deferral = None
+        consent.lapse(session, model)
         say_held(session, model, None)
         return None
     body, drift = policy.stored(rules.body), due.Drift.now(session, model)
@@ -71,38 +69,19 @@ def close_due(session: Session, model_id: int) -> Batch | None:
         if deferral is not None:
             say_held(session, model, deferral.says)
         return None
-    if hold(session, model, drift, pending, body):
+    passing = consent.passing(session, model, drift, pending, body, closing.kind)
+    say_held(session, model, passing.held)
+    if passing.waiting.oldest is None:
         return None
-    model.flush_requested_at = model.cap_approved_at = model.deferral = None
+    if passing.held is not None:  # of all that is due a part was approved, and goes by itself
+        closing = due.closing(session, model, passing.waiting, drift, body, closing.trigger) or closing
+    else:
+        model.flush_requested_at = model.deferral = None
     batch = open_batch(session, model, rules, closing.kind, closing.trigger, closing.why, "expunge")
-    take(session, batch, [ObligationState.PENDING])
+    take(session, batch, [ObligationState.PENDING], passing.meant)
+    consent.use(session, batch)
     closed(session, batch)
     return batch
-
-
-def hold(session: Session, model: Model, drift: due.Drift, pending: due.Waiting, body: PolicyBody) -> bool:
-    """Keep a due batch open when it would pass the cap on the share forgotten within the window.
-
-    Mass deletion is also an attack on the model, so somebody with `policies:approve` lets it pass. The tombstones
-    stand all the same: no training reads the samples meanwhile.
-    """
-    share = share_in_window(session, model, drift, pending, body)
-    reason = None
-    if share > body.window.max_share and model.cap_approved_at is None:
-        reason = (
-            f"{share:.1%} of the training set within {body.window.days:g} days exceeds the cap of "
-            f"{body.window.max_share:.1%}; flush with approval to let it pass"
-        )
-    say_held(session, model, reason)
-    return reason is not None
-
-
-def share_in_window(session: Session, model: Model, drift: due.Drift, pending: due.Waiting, body: PolicyBody) -> float:
-    """The share of the training set that is forgotten within the policy's window, what is pending included."""
-    since = pending.now - timedelta(days=body.window.days)
-    recent = select(func.coalesce(func.sum(Version.forgotten), 0))
-    recent = recent.where(Version.model_id == model.id, Version.published_at >= since)
-    return (int(session.scalar(recent) or 0) + pending.samples) / max(drift.live, 1)
 
 
 def say_held(session: Session, model: Model, reason: str | None) -> None:
@@ -132,11 +111,15 @@ def open_batch(
     return batch
 
 
-def take(session: Session, batch: Batch, states: list[ObligationState]) -> int:
-    """Move the model's obligations in `states` into the batch; their tickets are being worked on from here."""
+def take(
+    session: Session, batch: Batch, states: list[ObligationState], meant: ColumnElement[bool] | None = None
+) -> int:
+    """Move the model's obligations in `states`, or those of them that are meant, into the batch; their tickets are being
+    worked on from here."""
     taken = session.scalars(
         update(Obligation)
         .where(Obligation.model_id == batch.model_id, Obligation.state.in_(states))
+        .where(true() if meant is None else meant)
         .values(state=ObligationState.BATCHED, batch_id=batch.id)
         .returning(Obligation.ticket_id)
     ).all()
@@ -185,12 +168,10 @@ def request_retrain(session: Session, model: Model, trigger: Trigger, why: str, 
     return batch
 
 
-def flush(session: Session, model: Model, by: str, *, approve_cap: bool) -> None:
-    """Let the model's next batch close at once; with approval also past the cap on the share forgotten."""
+def flush(session: Session, model: Model, by: str) -> None:
+    """Let the model's next batch close at once. The cap on the share forgotten holds all the same."""
     model.flush_requested_at = func.now()
-    if approve_cap:
-        model.cap_approved_at = func.now()
-    audit.append(session, "batch.flush", by, model_id=model.id, cap_approved=approve_cap)
+    audit.append(session, "batch.flush", by, model_id=model.id)
 
 
 def move(batch: Batch, to: BatchState) -> None:

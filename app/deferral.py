@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app import audit, banks, batches, due, policy, runs, tickets
+from app import audit, banks, batches, consent, due, policy, runs, tickets
 from app.due import Deferral, Waiting
 from app.errors import Conflict, Unprocessable
 from app.policy import PolicyBody, Settle
@@ -89,7 +89,7 @@ def promising(session: Session, model: Model, pending: Waiting, body: PolicyBody
     wanted, drift = replace(pending, samples=samples), due.Drift.now(session, model)
     if due.must_retrain(wanted, drift, body, model.stopped) is not None:
         return False
-    return batches.share_in_window(session, model, drift, wanted, body) <= body.window.max_share
+    return consent.share_in_window(session, model, drift, wanted, body) <= body.window.max_share
 
 
 def ordered(session: Session, model: Model, batch: Batch, settle: Settle) -> bool:

@@ -207,11 +207,14 @@ class Closing:
     why: str
 
 
-def closing(session: Session, model: Model, pending: Waiting, drift: Drift, body: PolicyBody) -> Closing | None:
+def closing(
+    session: Session, model: Model, pending: Waiting, drift: Drift, body: PolicyBody, by: Trigger | None = None
+) -> Closing | None:
     """How the model's batch is to be closed now; None when it is not due. Pending obligations that wait for something
-    are due by that alone, and not by age or size: all but those that get no approximate answer in any case."""
+    are due by that alone, and not by age or size: all but those that get no approximate answer in any case. `by` is why
+    those that are meant are due, where that is known."""
     flush = model.flush_requested_at is not None
-    found, deferral = trigger(pending, body, flush=flush), Deferral.of(model)
+    found, deferral = by or trigger(pending, body, flush=flush), Deferral.of(model)
     if found is None and deferral is None:
         return None
     why = must_retrain(pending, drift, body, model.stopped)

@@ -31,6 +31,10 @@ class Forbidden(ServiceError):
     status, code, title = 403, "forbidden", "The key lacks a scope"
 
 
+class SecondPerson(Forbidden):
+    code, title = "second_person", "Somebody else must decide"
+
+
 class NotFound(ServiceError):
     status, code, title = 404, "not_found", "Not found"
 

@@ -21,7 +21,7 @@ from app.config import settings
 from app.db import bound, check_schema, engine, too_slow
 from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
 from app.headers import Headers
-from app.routes import banks, datasets, deletions, keys, models, pages, policies, retrains, system
+from app.routes import approvals, banks, datasets, deletions, keys, models, pages, policies, retrains, system
 from app.schemas import ProblemDetail
 
 log = structlog.get_logger()
@@ -222,7 +222,7 @@ def make_app() -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    for module in (deletions, datasets, models, banks, policies, retrains, keys, system, pages):
+    for module in (deletions, datasets, models, approvals, banks, policies, retrains, keys, system, pages):
         app.include_router(module.router)
     return app
 

@@ -550,9 +550,9 @@ def etag(policy: Policy) -> str:
     return f'"policy-{policy.model_id}-{policy.number}"'
 
 
-def replace(session: Session, model: Model, body: PolicyBody, if_match: str, author: str) -> Policy:
-    """Put a new policy in force. `PreconditionFailed` when the caller had not seen the present one, `Unprocessable` when
-    its thresholds are narrower than what two retrains differ by.
+def to_replace(session: Session, model: Model, body: PolicyBody, if_match: str) -> Policy:
+    """The policy in force, provided that the caller has seen it and `body` may stand in its place: `PreconditionFailed`
+    otherwise, or `Unprocessable` when its thresholds are narrower than what two retrains differ by.
 
     The model's row is locked, so of two writers with the same ETag one wins and the other is told.
     """
@@ -567,7 +567,29 @@ def replace(session: Session, model: Model, body: PolicyBody, if_match: str, aut
     faults = below_floor(body, session.scalar(bank) or {})
     if faults:
         raise Unprocessable("; ".join(faults) + ". Widen them, or name no rung but retrain on the ladder.")
-    policy = Policy(model_id=model.id, number=present.number + 1, body=body.model_dump(mode="json"), author=author)
+    return present
+
+
+def replace(
+    session: Session, model: Model, body: PolicyBody, if_match: str, author: str, approved_by: str | None = None
+) -> Policy:
+    """Put a new policy in force, whatever it loosens: proposals.py asks a second person first. Raises as `to_replace`."""
+    number = to_replace(session, model, body, if_match).number + 1
+    policy = Policy(
+        model_id=model.id,
+        number=number,
+        body=body.model_dump(mode="json"),
+        author=author,
+        approved_by=approved_by,
+    )
     session.add(policy)
-    audit.append(session, "policy.changed", author, model_id=model.id, number=policy.number, policy=policy.body)
+    audit.append(
+        session,
+        "policy.changed",
+        author,
+        model_id=model.id,
+        number=policy.number,
+        policy=policy.body,
+        approved_by=approved_by,
+    )
     return policy

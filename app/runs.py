@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from app import audit, banks, batches, due, lineage, policy, tickets
+from app import audit, banks, batches, consent, due, lineage, policy, tickets
 from app.config import settings
 from app.db import changed
 from app.errors import Conflict, StaleEpoch
@@ -116,11 +116,16 @@ def claim(session: Session, model_id: int, worker: str) -> Lease | None:
     if batch.attempt >= settings().max_attempts:
         give_up(session, batch, batch.failure or "its worker was lost in each attempt")
         return None
-    batches.move(batch, BatchState.RUNNING)
     if batch.kind is BatchKind.TRAIN and model.current_version_id is not None:
         batch.kind = BatchKind.RETRAIN  # another training was first
     if batch.kind is BatchKind.UNLEARN:
         check_kind(session, batch)
+    if batch.kind is BatchKind.RETRAIN:
+        barred = consent.barred(session, model)
+        if barred is not None:
+            put_off(session, batch, model, barred)
+            return None
+    batches.move(batch, BatchState.RUNNING)
     batch.attempt += 1
     batch.lease_epoch += 1
     batch.lease_until = func.now() + timedelta(seconds=settings().lease_seconds)
@@ -138,6 +143,16 @@ def claim(session: Session, model_id: int, worker: str) -> Lease | None:
         attempt=batch.attempt,
     )
     return lease_of(session, batch, model)
+
+
+def put_off(session: Session, batch: Batch, model: Model, held: str) -> None:
+    """Leave a retrain until a second person has consented to what it would leave out; looked at again each minute, and as
+    soon as somebody has decided."""
+    if batch.state is not BatchState.READY:
+        batches.move(batch, BatchState.READY)
+    batch.kind, batch.lease_until, batch.step = BatchKind.RETRAIN, None, "waits for approval"
+    batch.not_before = func.now() + timedelta(minutes=1)
+    batches.say_held(session, model, held)
 
 
 def check_kind(session: Session, batch: Batch) -> None:
@@ -193,17 +208,26 @@ def fenced(session: Session, lease: Lease) -> Batch:
     return batch
 
 
-def absorb(session: Session, lease: Lease) -> None:
-    """Before a retrain reads anything: take every obligation the model still owes.
+def absorb(session: Session, lease: Lease) -> bool:
+    """Before a retrain reads anything: take every obligation the model still owes. False where that is more than may be
+    forgotten without a second person's consent: then the run has ended, and the batch waits for it as a retrain.
 
     A retrain leaves out all tombstoned samples, so it owes all their tickets; batches that waited with some of them have
     nothing left to do. Tickets that come later see this training's end in the next batch.
     """
     lineage.lock_for_snapshot(session, lease.dataset_id)
     batch = fenced(session, lease)
-    stop_waiting(session, lease.model_id)
-    owed = [ObligationState.PENDING, ObligationState.BATCHED, ObligationState.QUARANTINED]
-    batches.take(session, batch, owed)
+    model = session.scalars(select(Model).where(Model.id == lease.model_id).with_for_update(key_share=True)).one()
+    held = consent.barred(session, model)
+    if held is not None:
+        batch.attempt -= 1  # nothing was tried
+        put_off(session, batch, model, held)
+        end_run(session, lease, "ended", "waits for approval")
+        return False
+    stop_waiting(session, model)
+    batches.take(session, batch, list(consent.OWED))
+    consent.use(session, batch)
+    consent.lapse(session, model)
     emptied = (
         update(Batch)
         .where(Batch.model_id == batch.model_id, Batch.state == BatchState.READY, Batch.kind == BatchKind.UNLEARN)
@@ -214,14 +238,13 @@ def absorb(session: Session, lease: Lease) -> None:
         audit.append(
             session, "batch.absorbed", "expunge", batch_id=batch_id, model_id=batch.model_id, into=str(batch.id)
         )
+    return True
 
 
-def stop_waiting(session: Session, model_id: int) -> None:
+def stop_waiting(session: Session, model: Model) -> None:
     """Nothing is left to wait for: a retrain takes the tickets that waited."""
-    model = session.scalars(select(Model).where(Model.id == model_id).with_for_update(key_share=True)).one()
-    if model.deferral is not None:
-        model.deferral = None
-        batches.say_held(session, model, None)
+    model.deferral = None
+    batches.say_held(session, model, None)
 
 
 def judged(session: Session, lease: Lease) -> list[tuple[str, str]]:

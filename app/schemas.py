@@ -10,11 +10,14 @@ from app.auth import Scope
 from app.keys import LARGEST_LIMIT, LONGEST_DAYS, LONGEST_OVERLAP
 from app.policy import PolicyBody
 from app.tables import (
+    ApprovalState,
     BankState,
     BatchKind,
     BatchState,
     Decision,
+    Instead,
     ObligationState,
+    ProposalState,
     Reason,
     RiskTier,
     TicketState,
@@ -98,6 +101,9 @@ class ObligationView(BaseModel):
     clean_since: datetime | None
     batch: UUID | None
     doing: str | None = Field(description="What a worker does about it just now, or why it waits")
+    approval: ApprovalState | None = Field(
+        description="Of the second person's approval that it came to wait for; null where it needed none"
+    )
     progress: float
     audit: str | None
 
@@ -228,6 +234,7 @@ class PolicyView(BaseModel):
     model: str
     number: int
     author: str
+    approved_by: str | None = Field(description="Who let it take effect, where it loosened what guards the model")
     created_at: datetime
     policy: PolicyBody
 
@@ -237,8 +244,67 @@ class RetrainRequest(Request):
     why: Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
 
 
+Why = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
+
+
 class FlushRequest(Request):
-    approve_cap: bool = Field(default=False, description="Let the batch pass the policy's cap (scope policies:approve)")
+    """Nothing can be said about it: what passes the cap waits for approval, whoever flushes."""
+
+
+class ApproveRequest(Request):
+    samples: int = Field(
+        ge=1, le=2**62, description="At most so many: as many as you saw. More by now is refused with 409"
+    )
+    why: Why = Field(description="For the audit")
+    hours: float = Field(168, gt=0, le=720, description="An approval that nothing has used by then is void")
+
+
+class RefuseRequest(Request):
+    why: Why = Field(description="For the audit and, where they go on waiting, for the clients")
+    instead: Instead = Field(
+        default=Instead.WAIT,
+        description="`wait`: hold the tickets and tell their clients why; `retrain`: no update, but a retrain without them."
+        " The data are removed either way",
+    )
+
+
+class ApprovalView(BaseModel):
+    id: int
+    model: str
+    state: ApprovalState
+    samples: int = Field(description="That wait for it, or that it names")
+    tickets: int
+    clients: list[str] = Field(description="Who asked: none of them can approve")
+    share: float = Field(description="Of the training set, forgotten within the window, these samples included")
+    cap: float
+    deadline: datetime | None = Field(description="The earliest of the tickets'")
+    asked_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+    why: str | None
+    instead: Instead | None = Field(description="What a refusal means")
+    expires_at: datetime | None
+    batch: UUID | None = Field(description="That used it")
+
+
+class DecisionRequest(Request):
+    why: Why = Field(description="For the audit")
+
+
+class ProposalView(BaseModel):
+    """A policy that takes effect when somebody else than its author approves it."""
+
+    id: int
+    model: str
+    state: ProposalState
+    base: int = Field(description="Number of the policy that it would replace")
+    loosens: list[str] = Field(description="What it changes of that which guards the model, before and after")
+    author: str
+    created_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+    why: str | None
+    policy: PolicyBody
 
 
 class ResumeRequest(Request):

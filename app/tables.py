@@ -114,6 +114,32 @@ class ReferenceState(StrEnum):
     FAILED = "failed"
 
 
+class ApprovalState(StrEnum):
+    """`requested` and `refused` wait for a decision, or for another one; `used` once a batch has taken what it names; `lapsed`
+    when it was needed no more."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    REFUSED = "refused"
+    USED = "used"
+    EXPIRED = "expired"
+    LAPSED = "lapsed"
+
+
+class Instead(StrEnum):
+    """What a refusal means. Never that the data come back: the tombstones stand whatever is decided."""
+
+    WAIT = "wait"
+    RETRAIN = "retrain"
+
+
+class ProposalState(StrEnum):
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    REFUSED = "refused"
+    OVERTAKEN = "overtaken"
+
+
 class VersionKind(StrEnum):
     TRAINED = "trained"
     UNLEARNED = "unlearned"
@@ -224,8 +250,6 @@ class Model(Base):
     current_version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id", use_alter=True))
     flush_requested_at: Mapped[datetime | None]
     """Set by an operator's flush; the next batch closes at once and clears it."""
-    cap_approved_at: Mapped[datetime | None]
-    """Set when an operator lets one batch pass the cap on the share forgotten in a window."""
     held: Mapped[str | None]
     """Why pending obligations wait although a batch is due, in one sentence; null when nothing holds them."""
     stopped: Mapped[str | None]
@@ -245,8 +269,35 @@ class Policy(Base):
     number: Mapped[int] = mapped_column(Integer)
     body: Mapped[dict[str, Any]]
     author: Mapped[str]
+    approved_by: Mapped[str | None]
+    """Who let it take effect, where it loosens what guards the model: somebody else than its author."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (UniqueConstraint("model_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        CheckConstraint("approved_by <> author", name="approved_by_another"),
+    )
+
+
+class Proposal(Base):
+    """A policy that loosens the one in force, and takes effect when somebody else than its author approves."""
+
+    __tablename__ = "proposal"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    state: Mapped[ProposalState] = mapped_column(words(ProposalState))
+    base: Mapped[int] = mapped_column(Integer)
+    """Number of the policy that it would replace. Once there is a newer one, nobody can approve it any more."""
+    body: Mapped[dict[str, Any]]
+    loosens: Mapped[list[str]]
+    author: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    why: Mapped[str | None]
+    __table_args__ = (
+        Index(None, "model_id"),
+        CheckConstraint("state <> 'approved' OR decided_by <> author", name="approved_by_another"),
+    )
 
 
 class Ticket(Base):
@@ -307,6 +358,8 @@ class Obligation(Base):
     batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batch.id"))
     version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id"))
     """The published version that no longer holds the samples."""
+    approval_id: Mapped[int | None] = mapped_column(ForeignKey("approval.id"))
+    """The approval that names it, where it came to wait for one."""
     deadline_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     fulfilled_at: Mapped[datetime | None]
@@ -316,10 +369,49 @@ class Obligation(Base):
     model: Mapped[Model] = relationship()
     version: Mapped["Version | None"] = relationship()
     batch: Mapped["Batch | None"] = relationship()
+    approval: Mapped["Approval | None"] = relationship()
     __table_args__ = (
         Index(None, "batch_id"),
+        Index(None, "approval_id", postgresql_where=text("approval_id IS NOT NULL")),
         Index("ix_obligation_pending", "model_id", "created_at", postgresql_where=text("state = 'pending'")),
         CheckConstraint("(state = 'fulfilled') = (version_id IS NOT NULL)", name="fulfilled_by_a_version"),
+    )
+
+
+class Approval(Base):
+    """A second person's consent that a model forgets more than its policy's cap: asked for, then given or refused.
+
+    What it names are the obligations that point to it. Once decided, none joins them.
+    """
+
+    __tablename__ = "approval"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    state: Mapped[ApprovalState] = mapped_column(words(ApprovalState))
+    samples: Mapped[int]
+    share: Mapped[float] = mapped_column(Float)
+    """Of the training set, forgotten within the window, these samples included."""
+    cap: Mapped[float] = mapped_column(Float)
+    deadline_at: Mapped[datetime | None]
+    asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    warned_at: Mapped[datetime | None]
+    """When the log was told that a deadline is near and nobody has decided."""
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    why: Mapped[str | None]
+    instead: Mapped[Instead | None] = mapped_column(words(Instead))
+    expires_at: Mapped[datetime | None]
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batch.id"))
+    """The batch that used it."""
+    __table_args__ = (
+        Index(
+            "uq_approval_one_open",
+            "model_id",
+            unique=True,
+            postgresql_where=text("state = 'requested' OR (state = 'refused' AND instead = 'wait')"),
+        ),
+        CheckConstraint("(state = 'approved') <= (expires_at IS NOT NULL)", name="approved_for_a_time"),
+        CheckConstraint("(state = 'refused') <= (instead IS NOT NULL)", name="refused_for_something"),
     )
 
 

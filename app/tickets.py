@@ -253,6 +253,7 @@ def visible(client: str | None) -> Select[Ticket]:
         selectinload(Ticket.obligations).selectinload(Obligation.model),
         selectinload(Ticket.obligations).selectinload(Obligation.version),
         selectinload(Ticket.obligations).selectinload(Obligation.batch),
+        selectinload(Ticket.obligations).selectinload(Obligation.approval),
     )
     return query if client is None else query.where(Ticket.client == client)
 

@@ -7,9 +7,10 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import banks, keys, manifests, runs, tickets, versions
+from app import approvals, banks, keys, manifests, runs, tickets, versions
 from app.policy import stored
 from app.schemas import (
+    ApprovalView,
     BankCost,
     BankView,
     BatchView,
@@ -22,6 +23,7 @@ from app.schemas import (
     ModelView,
     ObligationView,
     PolicyView,
+    ProposalView,
     ReferenceView,
     ScheduleView,
     TicketView,
@@ -30,6 +32,7 @@ from app.schemas import (
 )
 from app.tables import (
     ApiKey,
+    Approval,
     Batch,
     BatchState,
     Dataset,
@@ -37,6 +40,7 @@ from app.tables import (
     Obligation,
     ObligationState,
     Policy,
+    Proposal,
     Reference,
     ReferenceState,
     Schedule,
@@ -96,6 +100,7 @@ def obligation(row: Obligation) -> ObligationView:
         clean_since=row.fulfilled_at,
         batch=row.batch_id,
         doing=doing(row),
+        approval=row.approval.state if row.approval else None,
         progress=row.batch.progress if row.batch and row.state is ObligationState.BATCHED else float(clean is not None),
         audit=f"/models/{clean}/audit" if clean else None,
     )
@@ -218,7 +223,53 @@ def verdict(row: Verdict) -> VerdictView:
 
 def policy(row: Policy, name: str) -> PolicyView:
     body = stored(row.body)
-    return PolicyView(model=name, number=row.number, author=row.author, created_at=row.created_at, policy=body)
+    return PolicyView(
+        model=name,
+        number=row.number,
+        author=row.author,
+        approved_by=row.approved_by,
+        created_at=row.created_at,
+        policy=body,
+    )
+
+
+def proposal(row: Proposal, name: str) -> ProposalView:
+    return ProposalView(
+        id=row.id,
+        model=name,
+        state=row.state,
+        base=row.base,
+        loosens=row.loosens,
+        author=row.author,
+        created_at=row.created_at,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        why=row.why,
+        policy=stored(row.body),
+    )
+
+
+def approval(session: Session, row: Approval, name: str) -> ApprovalView:
+    """One approval with who asked for it: the clients of the tickets that it names."""
+    named = select(func.count()).where(Obligation.approval_id == row.id)
+    return ApprovalView(
+        id=row.id,
+        model=name,
+        state=row.state,
+        samples=row.samples,
+        tickets=session.scalar(named) or 0,
+        clients=approvals.submitters(session, row),
+        share=row.share,
+        cap=row.cap,
+        deadline=row.deadline_at,
+        asked_at=row.asked_at,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        why=row.why,
+        instead=row.instead,
+        expires_at=row.expires_at,
+        batch=row.batch_id,
+    )
 
 
 def schedule(row: Schedule) -> ScheduleView:

@@ -59,7 +59,8 @@ def run(lease: runs.Lease) -> None:
 
 
 def climb(context: Context) -> Version | None:
-    """The batch's way up the ladder; None when there was nothing left to forget, or its tickets wait for another batch."""
+    """The batch's way up the ladder; None when there was nothing left to forget, or its tickets wait for another
+    batch or for a second person's consent."""
     lease = context.lease
     if lease.kind is not BatchKind.UNLEARN:
         return retrain(context)

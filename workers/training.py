@@ -36,12 +36,14 @@ class Trained:
     keeper: records.Keeper | None
 
 
-def retrain(context: Context) -> Version:
-    """Take over all that the model owes, train without any tombstoned sample, and publish with the truth it reveals."""
+def retrain(context: Context) -> Version | None:
+    """Take over all that the model owes, train without any tombstoned sample, and publish with the truth it reveals; None
+    where that waits for a second person's consent."""
     lease = context.lease
     context.pulse.enter(RUNG)
     with transaction() as session:
-        runs.absorb(session, lease)
+        if not runs.absorb(session, lease):
+            return None
         excluded = lineage.tombstoned(session, lease.dataset_id)
         forgotten = len(lineage.forget_set(session, lease.batch_id, lease.model_id)) if lease.parent else 0
     trained = train_without(context, np.asarray(excluded, dtype=np.int64))

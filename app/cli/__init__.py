@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from app.cli import audit, datasets, demo, keys, models, policies, schedules, service, tickets
+from app.cli import approvals, audit, datasets, demo, keys, models, policies, schedules, service, tickets
 from app.cli.console import errors
 from app.errors import ServiceError
 
@@ -24,6 +24,9 @@ app.command()(service.migrate)
 app.command()(models.retrain)
 app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys (on the service's own machine).")
 app.add_typer(datasets.app, name="datasets", help="Load and list manifests: which samples there are, and whose.")
+models.app.command()(approvals.approvals)
+models.app.command()(approvals.approve)
+models.app.command()(approvals.refuse)
 app.add_typer(models.app, name="models", help="Register models and look at their versions.")
 app.add_typer(tickets.app, name="tickets", help="Submit deletion tickets and follow them.")
 app.add_typer(policies.app, name="policy", help="Read and change a model's thresholds, ladder and limits.")

@@ -145,12 +145,9 @@ def finished(found: dict[str, Any]) -> bool:
 
 
 @app.command()
-def flush(
-    name: str,
-    approve_cap: Annotated[bool, typer.Option(help="Let the batch pass the cap on the share forgotten")] = False,
-) -> None:
+def flush(name: str) -> None:
     """Close the model's next batch now instead of waiting for more tickets."""
-    api().post(f"/models/{part(name)}/flush", {"approve_cap": approve_cap})
+    api().post(f"/models/{part(name)}/flush", {})
     console.print("The next batch closes at once.")
 
 

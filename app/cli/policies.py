@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich.table import Column, Table
 
 from app.cli.console import Api, api, console, part
 from app.errors import ServiceError
@@ -26,7 +27,38 @@ def change(
 ) -> None:
     """Change single values of a policy; the rest stays as it is."""
     changed = assign(api(), model, dict(split(text) for text in assignments))
-    console.print(f"Policy {changed['number']} of {model} is in force.")
+    if "loosens" in changed:
+        console.print(f"Proposal {changed['id']} waits for somebody else's approval: it loosens what guards the model.")
+        for change in changed["loosens"]:
+            console.print(f"  {change}", markup=False)
+    else:
+        console.print(f"Policy {changed['number']} of {model} is in force.")
+
+
+@app.command()
+def proposals(model: str) -> None:
+    """Policies that wait, or waited, for somebody else's approval, newest first."""
+    table = Table("proposal", Column("state", no_wrap=True), "author", "loosens", "decided by", "why")
+    for row in api().get(f"/policies/{part(model)}/proposals"):
+        loosens = "\n".join(row["loosens"])
+        table.add_row(str(row["id"]), row["state"], row["author"], loosens, row["decided_by"] or "–", row["why"] or "–")
+    console.print(table)
+
+
+@app.command()
+def approve(
+    model: str, proposal: int, why: Annotated[str, typer.Option(help="What was looked into, for the audit")]
+) -> None:
+    """Put a proposed policy in force. Its author cannot."""
+    made = api().post(f"/policies/{part(model)}/proposals/{proposal}/approve", {"why": why})
+    console.print(f"Policy {made['number']} of {model} is in force.")
+
+
+@app.command()
+def refuse(model: str, proposal: int, why: Annotated[str, typer.Option(help="For the audit")]) -> None:
+    """Refuse a proposed policy, or take your own back."""
+    api().post(f"/policies/{part(model)}/proposals/{proposal}/refuse", {"why": why})
+    console.print(f"Proposal {proposal} of {model} is refused.")
 
 
 def split(text: str) -> tuple[str, Any]:

@@ -11,12 +11,14 @@ from uuid import UUID
 from sqlalchemy import func, inspect, select, update
 from sqlalchemy.orm import DeclarativeBase
 
-from app import batches, keys, lineage, manifests, runs, tickets, versions
+from app import approvals, batches, keys, lineage, manifests, runs, tickets, versions
 from app import policy as policies
 from app.auth import Scope
 from app.db import transaction
 from app.policy import Judgement, PolicyBody
 from app.tables import (
+    Approval,
+    ApprovalState,
     Batch,
     BatchKind,
     BatchState,
@@ -311,3 +313,18 @@ def replace(model_id: int, body: dict[str, Any]) -> None:
 def stop(model_id: int, why: str = "for the test") -> None:
     with transaction() as session:
         runs.stop_publishing(session, model_id, why)
+
+
+def requested(model_id: int) -> Approval:
+    """The newest request for a second person's approval."""
+    with transaction() as session:
+        return approvals.of_model(session, session.get_one(Model, model_id), 1)[0]
+
+
+def approve(model_id: int, by: str = "second", samples: int | None = None, hours: float = 1) -> Approval:
+    """Let what waits pass the cap."""
+    request = requested(model_id)
+    assert request.state in (ApprovalState.REQUESTED, ApprovalState.REFUSED)
+    with transaction() as session:
+        model, seen = session.get_one(Model, model_id), request.samples if samples is None else samples
+        return approvals.approve(session, model, request.id, samples=seen, hours=hours, why="genuine", by=by)

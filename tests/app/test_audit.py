@@ -43,7 +43,7 @@ def told(database: str) -> int:
     with transaction() as session:
         schedule = schedules.create(session, "m", "0 3 * * *", "operator")
         schedules.remove(session, schedule.id, "operator")
-        batches.flush(session, session.get_one(story.Model, model_id), "operator", approve_cap=True)
+        batches.flush(session, session.get_one(story.Model, model_id), "operator")
     return verify().events
 
 

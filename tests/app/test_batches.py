@@ -29,9 +29,9 @@ from app.tables import (
 from tests.app import story
 
 
-def flush(model_id: int, *, approve: bool = False) -> None:
+def flush(model_id: int) -> None:
     with transaction() as session:
-        batches.flush(session, session.get_one(Model, model_id), "operator", approve_cap=approve)
+        batches.flush(session, session.get_one(Model, model_id), "operator")
 
 
 def events(kind: str) -> int:
@@ -94,14 +94,13 @@ class TestDue:
         story.submit(2)
         assert story.close(model_id) is None
 
-    def test_what_was_flushed_or_approved_in_vain_does_not_wait_for_later_tickets(self, database: str) -> None:
+    def test_what_was_flushed_in_vain_does_not_wait_for_later_tickets(self, database: str) -> None:
         story.dataset()
-        model_id = story.trained(policy=story.EAGER | {"window": {"max_share": 0.1}})
-        flush(model_id, approve=True)
+        model_id = story.trained(policy=story.PATIENT)
+        flush(model_id)
         assert story.close(model_id) is None
-        story.submit(*range(10))
+        story.submit(1)
         assert story.close(model_id) is None
-        assert story.model(model_id).held
 
     def test_no_batch_before_the_first_training(self, database: str) -> None:
         story.dataset()
@@ -384,60 +383,6 @@ class TestUnlawful:
         assert again.kind is BatchKind.RETRAIN
         story.publish(again)
         assert self.exact(model_id, ticket_id)
-
-
-class TestCap:
-    @pytest.fixture
-    def model_id(self, database: str) -> int:
-        story.dataset(samples=20)
-        return story.trained(policy=story.EAGER | {"window": {"days": 30, "max_share": 0.25}})
-
-    def test_a_mass_deletion_is_held_with_a_reason_and_passes_with_approval(self, model_id: int) -> None:
-        ticket_id = story.submit(*range(6))
-        assert story.close(model_id) is None
-        assert story.close(model_id) is None
-        held = story.model(model_id).held
-        assert held is not None
-        assert "30.0%" in held
-        assert events("model.held") == 1
-        flush(model_id)
-        assert story.close(model_id) is None, "a flush without approval does not lift the cap"
-        flush(model_id, approve=True)
-        batch = story.close(model_id)
-        assert batch is not None
-        model = story.model(model_id)
-        assert (model.held, model.cap_approved_at) == (None, None)
-        assert (events("model.held"), events("model.released")) == (1, 1)
-        story.publish(story.claimed(model_id))
-        assert story.ticket(ticket_id).state is TicketState.FULFILLED
-
-    def test_an_approval_is_for_one_batch(self, model_id: int) -> None:
-        story.submit(*range(6))
-        flush(model_id, approve=True)
-        story.work(model_id)
-        story.submit(6)
-        assert story.close(model_id) is None
-        assert story.model(model_id).held
-
-    def test_what_was_forgotten_before_the_window_does_not_count(self, model_id: int) -> None:
-        story.submit(*range(5))
-        story.work(model_id)
-        story.submit(5)
-        assert story.close(model_id) is None
-        with transaction() as session:
-            session.execute(update(Version).values(published_at=func.now() - timedelta(days=31)))
-        assert story.close(model_id) is not None
-
-    def test_the_hold_ends_when_its_tickets_are_cancelled(self, model_id: int) -> None:
-        ticket_id = story.submit(*range(6))
-        story.close(model_id)
-        story.cancel(ticket_id)
-        assert story.close(model_id) is None
-        assert story.model(model_id).held is None
-
-    def test_the_samples_are_dead_all_the_same(self, model_id: int) -> None:
-        story.submit(*range(6))
-        assert story.tombstoned(story.model(model_id).dataset_id) == list(range(6))
 
 
 def test_a_batch_keeps_the_policy_that_it_closed_under(database: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.cli import audit, console, datasets, models, policies, service, tickets
+from app.cli import approvals, audit, console, datasets, models, policies, service, tickets
 from app.cli.console import Api
 from app.config import settings
 from app.db import transaction
@@ -32,7 +32,7 @@ def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run
     service.http.close()
     service.http = http
     narrow = Console(width=80)
-    for module in (audit, datasets, models, policies, tickets):
+    for module in (approvals, audit, datasets, models, policies, tickets):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)
 

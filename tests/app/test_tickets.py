@@ -185,7 +185,7 @@ class TestCancel:
         assert ticket.closed_at is not None
         assert story.obligation(first, model_id).state is ObligationState.CANCELLED
         with transaction() as session:
-            batches.flush(session, session.get_one(Model, model_id), "op", approve_cap=False)
+            batches.flush(session, session.get_one(Model, model_id), "op")
         assert story.forget_set(story.closed(model_id)) == [2, 3]
         assert story.ticket(second).state is TicketState.WORKING
 

@@ -610,7 +610,7 @@ def test_a_wait_in_vain_ends_in_a_retrain(patient: Line, monkeypatch: pytest.Mon
     ticket_id = patient.submit(range(40))
     patient.work()
     with transaction() as session:
-        batches.flush(session, session.get_one(Model, patient.model_id), "operator", approve_cap=False)
+        batches.flush(session, session.get_one(Model, patient.model_id), "operator")
     patient.work()
     assert patient.versions()[-1].kind is VersionKind.RETRAINED
     assert "waited in vain for 60 samples" in patient.batch().why

@@ -28,7 +28,7 @@ OWNED: dict[str, Callable[[str], str]] = {
     "ticket_id": lambda client: str(story.submit(0, client=client)),
 }
 """Path parameters that name what one client owns, each with how that client comes by one."""
-SHARED = {"name", "reference", "model", "batch_id", "schedule_id", "prefix"}
+SHARED = {"name", "reference", "model", "batch_id", "schedule_id", "prefix", "approval_id", "proposal_id"}
 """Path parameters that name what all clients share: what they show of a ticket is told to an admin alone."""
 
 

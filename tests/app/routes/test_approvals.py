@@ -1,0 +1,154 @@
+"""The approver's seat over HTTP, what a client sees of it, and the same by command; policies that loosen what guards a model."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.auth import Scope
+from app.policy import PolicyBody
+from app.proposals import FALLING, RISING, loosened
+from app.tables import Policy
+from tests.app import story
+from tests.app.conftest import Caller
+from tests.app.routes.test_deletions import is_problem
+from tests.app.test_cli import Run, run
+
+__all__ = ["run"]  # a fixture
+CAPPED = story.EAGER | {"window": {"days": 30, "max_share": 0.25}}
+WHY = {"why": "looked into"}
+
+
+@pytest.fixture
+def ticket_id(database: str) -> str:
+    """A mass deletion that is held."""
+    story.dataset()
+    model_id = story.trained(policy=CAPPED)
+    ticket_id = story.submit(*range(6), client="tool")
+    assert story.close(model_id) is None
+    return str(ticket_id)
+
+
+def test_a_request_is_listed_approved_and_shown_to_its_client(ticket_id: str, caller: Caller) -> None:
+    tool, boss = caller("tool"), caller("boss", Scope.POLICIES_APPROVE)
+    (owed,) = tool.get(f"/deletions/{ticket_id}").json()["obligations"]
+    assert owed["approval"] == "requested"
+    assert "second person" in owed["doing"]
+    (request,) = boss.get("/models/m/approvals").json()
+    shown = {name: request[name] for name in ("state", "samples", "tickets", "clients", "share", "cap", "decided_by")}
+    assert shown == {
+        "state": "requested", "samples": 6, "tickets": 1, "clients": ["tool"], "share": 0.3, "cap": 0.25, "decided_by": None,
+    }  # fmt: skip
+    path = f"/models/m/approvals/{request['id']}"
+    is_problem(tool.post(f"{path}/approve", json={"samples": 6, "why": "mine"}), 403, "second_person")
+    is_problem(boss.post(f"{path}/approve", json={"samples": 5, "why": "fewer"}), 409, "conflict")
+    is_problem(boss.post("/models/m/approvals/999/approve", json={"samples": 6, "why": "?"}), 404, "not_found")
+    good: dict[str, Any] = {"samples": 6, "why": "genuine"}
+    for asked in ({}, {"samples": 6}, good | {"why": ""}, good | {"samples": 0}, good | {"hours": 0}):
+        is_problem(boss.post(f"{path}/approve", json=asked), 422, "invalid")
+    done = boss.post(f"{path}/approve", json=good).json()
+    assert (done["state"], done["decided_by"], done["why"]) == ("approved", "boss", "genuine")
+    is_problem(boss.post(f"{path}/refuse", json=WHY), 409, "conflict")
+    (owed,) = tool.get(f"/deletions/{ticket_id}").json()["obligations"]
+    assert owed["approval"] == "approved"
+
+
+def test_a_refusal_tells_the_client_why(ticket_id: str, caller: Caller) -> None:
+    boss = caller("boss", Scope.POLICIES_APPROVE)
+    (request,) = boss.get("/models/m/approvals").json()
+    refused = boss.post(
+        f"/models/m/approvals/{request['id']}/refuse", json={"why": "most of one class would go"}
+    ).json()
+    assert (refused["state"], refused["instead"]) == ("refused", "wait")
+    (model,) = story.all_of(story.Model)
+    assert story.close(model.id) is None
+    (owed,) = caller("tool").get(f"/deletions/{ticket_id}").json()["obligations"]
+    assert owed["approval"] == "refused"
+    assert "most of one class would go" in owed["doing"]
+    assert "boss" not in owed["doing"]
+
+
+def test_by_command(run: Run, http: TestClient) -> None:
+    run("policy", "set", "m", "window.max_share=0.25")
+    (model,) = story.all_of(story.Model)
+    story.submit(*range(6))
+    assert story.close(model.id) is None
+    (number,) = [str(row["id"]) for row in http.get("/models/m/approvals").json()]
+    assert "requested" in run("models", "approvals", "m").output
+    assert "tickets wait" in run("models", "refuse", "m", number, "--why", "not yet").output
+    said = run("models", "approve", "m", number, "--samples", "6", "--why", "genuine").output
+    assert "6 samples may be forgotten until" in said
+
+
+class TestPolicies:
+    @pytest.fixture
+    def author(self, database: str, caller: Caller) -> TestClient:
+        story.dataset()
+        story.trained(policy=CAPPED)
+        return caller("author", Scope.POLICIES_WRITE, Scope.POLICIES_APPROVE, Scope.DELETIONS_READ)
+
+    @staticmethod
+    def put(http: TestClient, **parts: Any) -> Any:
+        etag = http.get("/policies/m").headers["etag"]
+        return http.put("/policies/m", json=CAPPED | parts, headers={"If-Match": etag})
+
+    def test_what_loosens_waits_for_somebody_else(self, author: TestClient, caller: Caller) -> None:
+        answer = self.put(author, window={"days": 30, "max_share": 0.9})
+        assert answer.status_code == 202
+        assert "etag" not in answer.headers
+        assert answer.json()["loosens"] == ["window.max_share: 0.25 -> 0.9"]
+        assert author.get("/policies/m").json()["number"] == 1
+        (proposal,) = author.get(answer.headers["location"]).json()
+        path = f"/policies/m/proposals/{proposal['id']}"
+        is_problem(author.post(f"{path}/approve", json=WHY), 403, "second_person")
+        is_problem(caller("reader", Scope.POLICIES_WRITE).post(f"{path}/approve", json=WHY), 403, "forbidden")
+        boss = caller("boss", Scope.POLICIES_APPROVE, Scope.DELETIONS_READ)
+        made = boss.post(f"{path}/approve", json=WHY)
+        assert (made.json()["number"], made.json()["author"], made.json()["approved_by"]) == (2, "author", "boss")
+        assert made.headers["etag"] == boss.get("/policies/m").headers["etag"]
+        assert boss.get("/policies/m").json()["policy"]["window"]["max_share"] == 0.9
+        is_problem(boss.post(f"{path}/approve", json=WHY), 409, "conflict")
+
+    def test_what_does_not_is_in_force_at_once_and_overtakes(self, author: TestClient, caller: Caller) -> None:
+        number = self.put(author, thresholds={"ue": 0.9}).json()["id"]
+        assert self.put(author, thresholds={"ue": 0.1}).status_code == 200
+        answer = caller("boss").post(f"/policies/m/proposals/{number}/approve", json=WHY)
+        assert "overtaken" in is_problem(answer, 409, "conflict")["detail"]
+        assert [row.number for row in story.all_of(Policy)] == [1, 2]
+
+    def test_a_proposal_is_refused_or_taken_back(self, author: TestClient) -> None:
+        number = self.put(author, thresholds={"mu": 0.9}).json()["id"]
+        refused = author.post(f"/policies/m/proposals/{number}/refuse", json=WHY).json()
+        assert (refused["state"], refused["decided_by"], refused["why"]) == ("refused", "author", WHY["why"])
+        is_problem(author.post(f"/policies/m/proposals/{number}/refuse", json=WHY), 409, "conflict")
+        is_problem(author.post("/policies/m/proposals/999/refuse", json=WHY), 404, "not_found")
+
+    def test_by_command(self, run: Run, caller: Caller) -> None:
+        assert "in force" in run("policy", "set", "m", "thresholds.ue=0.1").output
+        assert "somebody else's approval" in run("policy", "set", "m", "thresholds.ue=0.2").output
+        assert "proposed" in run("policy", "proposals", "m").output
+        assert "refused" in run("policy", "refuse", "m", "1", "--why", "too wide").output
+
+
+def changed(path: str, value: Any) -> PolicyBody:
+    body: dict[str, Any] = PolicyBody().model_dump()
+    *parents, last = path.split(".")
+    inner = body
+    for name in parents:
+        inner = inner[name]
+    inner[last] = value
+    return PolicyBody.model_validate(body)
+
+
+@pytest.mark.parametrize("path", [*RISING, *FALLING])
+def test_each_guard_has_a_direction(path: str) -> None:
+    values = (False, True) if path == "accept_undetectable" else (2, 3) if path == "drift.max_updates" else (0.01, 0.02)
+    low, high = (changed(path, value) for value in values)
+    assert bool(loosened(low, high)) == (path in RISING)
+    assert bool(loosened(high, low)) == (path in FALLING)
+    assert loosened(low, low) == []
+
+
+def test_a_tier_that_is_no_longer_retrained_is_a_loss() -> None:
+    assert loosened(PolicyBody(), changed("retrain_tiers", [])) == ["retrain_tiers: without high"]
+    assert loosened(changed("retrain_tiers", []), PolicyBody()) == []
