@@ -1,4 +1,4 @@
-"""An API key becomes a principal with scopes. Keys are `exp_<prefix>_<secret>`: 256 random bits, only a digest kept.
+"""An API key or a token becomes a principal with scopes. Keys are `exp_<prefix>_<secret>`: 256 random bits, only a digest kept.
 
 The prefix finds the row, `compare_digest` decides. SHA-256 is enough for a secret that nobody chose; a slow hash would
 cost a quarter of a second on every request and protect against nothing here.
@@ -8,28 +8,22 @@ import hashlib
 import hmac
 import ipaddress
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from psycopg import Cursor
 
+from app import oidc
 from app.config import settings
 from app.db import single
 from app.errors import Forbidden, TooMany, Unauthenticated
+from app.scopes import Scope as Scope
 from app.throttle import Buckets, Recent
 
-
-class Scope(StrEnum):
-    DELETIONS_WRITE = "deletions:write"
-    DELETIONS_READ = "deletions:read"
-    AUDIT_READ = "audit:read"
-    POLICIES_WRITE = "policies:write"
-    POLICIES_APPROVE = "policies:approve"
-    RETRAINS_WRITE = "retrains:write"
-    ADMIN = "admin"
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -162,17 +156,32 @@ def address_of(request: Request) -> str:
     return host
 
 
-bearer = HTTPBearer(auto_error=False, description="`exp_<prefix>_<secret>`, made by `expunge keys create`")
+bearer = HTTPBearer(auto_error=False, description="`exp_<prefix>_<secret>`, or an identity provider's JWT")
 
 
 def principal(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Principal:
     """FastAPI dependency: who asks. One round trip: neither the look-up nor the mark needs the other's transaction."""
-    with single() as opened:
-        who = door().authenticate(opened, credentials.credentials if credentials else "", address_of(request))
+    sent = credentials.credentials if credentials else ""
+    tokens = oidc.verifier() if sent.count(".") == 2 else None
+    if tokens is not None:
+        who = by_token(tokens, sent, address_of(request))
+    else:
+        with single() as opened:
+            who = door().authenticate(opened, sent, address_of(request))
     door().admit(who)
     return who
+
+
+def by_token(tokens: oidc.Verifier, sent: str, address: str) -> Principal:
+    """The principal of an identity provider's token. A refusal does not say what was wrong; the log says its kind."""
+    try:
+        return Principal(*tokens.verify(sent))
+    except oidc.Refused as refused:
+        log.info("token.refused", why=str(refused))
+        door().refuse(address)
+        raise unknown() from None
 
 
 async def check(needed: SecurityScopes, who: Annotated[Principal, Depends(principal)]) -> Principal:

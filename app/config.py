@@ -9,12 +9,14 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+
+from app.scopes import Scope
 
 # A Unix socket path may have 107 bytes; Postgres appends "/.s.PGSQL.5432" to its folder.
 SOCKET_FOLDER_LIMIT = 90
@@ -49,6 +51,10 @@ def a_broker(value: SecretStr) -> SecretStr:
 def a_store(value: str) -> str:
     reject_unknown(value, STORES)
     return value
+
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Asymmetric signatures alone: what verifies must not be able to sign."""
 
 
 class Settings(BaseSettings):
@@ -90,6 +96,14 @@ class Settings(BaseSettings):
         default=0, ge=0, description="Strict-Transport-Security of every answer; 0: none. Set it where TLS is in front"
     )
 
+    oidc_issuer: str | None = Field(default=None, description="Issuer whose tokens are let in; unset: keys alone are")
+    oidc_audience: str | None = Field(default=None, description="Audience that a token must name")
+    oidc_jwks_url: str | None = Field(default=None, description="Where the issuer's public keys are, over https")
+    oidc_algorithms: tuple[Algorithm, ...] = Field(default=("RS256",), description="Signatures that are taken, as JSON")
+    oidc_roles_claim: str = Field(default="roles", description="Claim that holds the roles; a path with dots")
+    oidc_roles: dict[str, tuple[Scope, ...]] = Field(default={}, description="Scopes of each role, as JSON")
+    oidc_longest_seconds: int = Field(default=3600, ge=60, description="Longest life of a token")
+
     statement_seconds: float = Field(default=30.0, ge=0, description="Longest one statement of the API may take")
     lock_seconds: float = Field(
         default=10.0, ge=0, description="Longest that the API waits for a row that another holds"
@@ -120,6 +134,17 @@ class Settings(BaseSettings):
         default=False, validation_alias="AWS_ALLOW_HTTP", description="Whether a bucket may be spoken to without TLS"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
+
+    @model_validator(mode="after")
+    def _knows_its_issuer(self) -> "Settings":
+        if self.oidc_issuer is None:
+            return self
+        if not self.oidc_audience or not self.oidc_jwks_url or not self.oidc_roles or not self.oidc_algorithms:
+            raise ValueError("with an OIDC issuer, set its audience, jwks_url, roles and algorithms too")
+        address = urlsplit(self.oidc_jwks_url)
+        if address.scheme != "https" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("oidc_jwks_url must be https: whoever changes the keys on their way opens every door")
+        return self
 
     @property
     def home(self) -> Path:

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 from app import audit
 from app.auth import Scope, digest
 from app.errors import Conflict, NotFound, Unprocessable
+from app.oidc import PREFIX
 from app.tables import ApiKey
 
 LONGEST_DAYS = 36_500
 LONGEST_OVERLAP = 365
 LARGEST_LIMIT = 2_000_000_000
-RESERVED = "oidc:"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def create(
 
 def check_client(client: str) -> None:
     """Raise unless every log and page can show the name, and no identity provider's subject can be taken for it."""
-    if client.startswith(RESERVED):
-        raise Unprocessable(f"Names that begin with {RESERVED!r} are those of an identity provider's subjects.")
+    if client.startswith(PREFIX):
+        raise Unprocessable(f"Names that begin with {PREFIX!r} are those of an identity provider's subjects.")
     if not 1 <= len(client) <= 128 or not client.isprintable() or client != client.strip():
         raise Unprocessable("A client's name is 1 to 128 printable characters, without spaces around it.")
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from alembic import command
 
-from app import auth, config, cursors, db, headers, store
+from app import auth, config, cursors, db, headers, oidc, store
 from tests.servers import Servers
 
 TEMPLATE = "template_expunge"
@@ -21,7 +21,7 @@ def forget_settings() -> None:
     """Drop everything that this process read from its settings."""
     if db.engine.cache_info().currsize:
         db.engine().dispose()
-    for cached in (config.settings, db.engine, cursors.key, store.store, auth.door, headers.encoded):
+    for cached in (config.settings, db.engine, cursors.key, store.store, auth.door, headers.encoded, oidc.verifier):
         cached.cache_clear()
 
 

@@ -27,6 +27,8 @@ from embedded.supervisor import Program, Refused, StartFailed, Supervisor
 
 DATABASE = "expunge"
 VACATE_SECONDS = 5.0
+NO_VALUES = {"log_error_verbosity": "terse", "log_min_error_statement": "panic"}
+"""Postgres would log the row that a constraint refused, and the statement: people's ids."""
 
 
 def up(
@@ -129,7 +131,7 @@ def is_free(host: str, port: int) -> bool:
 def start_servers(supervisor: Supervisor, conf: Settings) -> None:
     """The private servers for which no address was given."""
     if conf.database_url is None:
-        postgres = PostgresServer(conf.home / "postgres", conf.socket_dir)
+        postgres = PostgresServer(conf.home / "postgres", conf.socket_dir, options=NO_VALUES)
         postgres.prepare()
         supervisor.start(postgres.program())
         postgres.create_database(DATABASE)

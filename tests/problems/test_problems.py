@@ -2,7 +2,8 @@
 
 A test that starts real worker processes puts this folder on PYTHONPATH; its entry points are found like any package's.
 `EXPUNGE_TEST_GATE` names a folder: while it holds a file `closed`, reading training samples waits, and says so in a
-file `reached`. `EXPUNGE_TEST_POISON` holds ordinals: reading one of them raises.
+file `reached`; while it holds a file `raising`, reading them raises with ids in the text. `EXPUNGE_TEST_POISON` holds
+ordinals: reading one of them raises.
 """
 
 import os
@@ -29,6 +30,9 @@ class Watched(TensorSamples):
         poison = {int(word) for word in os.environ.get("EXPUNGE_TEST_POISON", "").split()}
         if poison & set(np.asarray(indices).tolist()):
             raise RuntimeError("subject-4711-secret has no image")
+        if Path(os.environ.get("EXPUNGE_TEST_GATE", "/nowhere"), "raising").exists():
+            told = [self.ids[i] for i in np.asarray(indices)[:5].tolist()]
+            raise RuntimeError(f"no image of {told}") from KeyError(*told)
         READ.update(np.asarray(indices).tolist())
         return super().batch(indices)
 
@@ -79,6 +83,18 @@ def clusters() -> Clusters:
     """Trained so briefly that membership does not show."""
     recipe = Recipe("adam", 0.01, epochs=3, batch_size=50, seed=3)
     return Clusters(samples("train", TRAIN, 1, Watched), samples("unseen", UNSEEN, 2), samples("test", TEST, 3), recipe)
+
+
+def marked() -> Clusters:
+    """The same, with ids that can be told wherever they turn up."""
+    made = clusters()
+    train = Watched(
+        [f"zz-secret-{i:04d}" for i in range(TRAIN)],
+        [f"zz-secret-subject-{i // 20:03d}" for i in range(TRAIN)],
+        made.train.inputs,
+        made.train.targets,
+    )
+    return replace(made, train=train)
 
 
 def memorised() -> Clusters:
