@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
-from app import audit, consent, due, policy, tickets
+from app import audit, consent, disclosure, due, policy, tickets
 from app.errors import Conflict, NotFound
 from app.tables import (
     Batch,
@@ -68,6 +68,10 @@ def close_due(session: Session, model_id: int) -> Batch | None:
         deferral = due.Deferral.of(model)
         if deferral is not None:
             say_held(session, model, deferral.says)
+        return None
+    company = disclosure.waits(session, model, pending, body, closing)
+    if company is not None:
+        say_held(session, model, company)
         return None
     passing = consent.passing(session, model, drift, pending, body, closing.kind)
     say_held(session, model, passing.held)

@@ -147,6 +147,23 @@ class Window(Part):
     max_share: float = Field(0.5, gt=0, le=1)
 
 
+class Lone(Part):
+    """Two versions between which hardly anybody was forgotten give those few away to whoever has the weights of both."""
+
+    rule: Literal["merge", "withdraw", "allow"] = Field(
+        "withdraw",
+        description="'withdraw': nobody is given the weights of earlier versions that lie so near from the commit on that"
+        " publishes the new one; 'merge': the batch waits for company first, and they are withdrawn where none came;"
+        " 'allow': neither",
+    )
+    min_batch: int = Field(
+        10, ge=1, le=10**6, description="Fewer subjects than this are few; a sample without a subject counts as one"
+    )
+    max_wait_seconds: float = Field(
+        604_800, ge=0, description="'merge': so long a batch waits; a deadline's margin and a flush end it too"
+    )
+
+
 class BankPart(Part):
     """The reference bank: `unlearning.bank`. Each reference costs three quarters of a training."""
 
@@ -186,6 +203,7 @@ class PolicyBody(Part):
     batching: Batching = Batching()
     drift: Drift = Drift()
     window: Window = Window()
+    lone: Lone = Lone()
     retrain_tiers: list[RiskTier] = [RiskTier.HIGH]
     accept_undetectable: bool = Field(
         False, description="Publish although membership of the forget set was not detectable before the update either"

@@ -27,8 +27,12 @@ RISING = (
     "accept_undetectable",
 )
 """Values that guard less when they rise."""
-FALLING = ("window.days", "thresholds.seed_sd")
+FALLING = ("window.days", "thresholds.seed_sd", "lone.min_batch")
 """Values that guard less when they fall."""
+
+
+RULES = ("allow", "withdraw", "merge")
+"""Of `lone.rule`, from the one that guards least."""
 
 
 def value(body: PolicyBody, path: str) -> Any:
@@ -42,6 +46,8 @@ def loosened(old: PolicyBody, new: PolicyBody) -> list[str]:
     """What of the new policy guards the model less than the old one did, with both values."""
     found = [path for path in RISING if value(new, path) > value(old, path)]
     found += [path for path in FALLING if value(new, path) < value(old, path)]
+    if RULES.index(new.lone.rule) < RULES.index(old.lone.rule):
+        found.append("lone.rule")
     changes = [f"{path}: {value(old, path)} -> {value(new, path)}" for path in found]
     dropped = sorted(set(old.retrain_tiers) - set(new.retrain_tiers))
     return [*changes, *(f"retrain_tiers: without {tier}" for tier in dropped)]

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from app import audit, banks, batches, consent, due, lineage, policy, tickets
+from app import audit, banks, batches, consent, disclosure, due, lineage, policy, tickets
 from app.config import settings
 from app.db import changed
 from app.errors import Conflict, StaleEpoch
@@ -390,6 +390,8 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
         records_digest=candidate.kept.digest if candidate.kept else None,
         records=asdict(candidate.kept) if candidate.kept else None,
     )
+    guard = disclosure.guard(session, model, version, lease.policy.lone)
+    version.disclosure = guard.as_json() if guard else None
     session.add(version)
     session.flush()
     supersede(session, lease.parent)
@@ -411,6 +413,8 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
         records=version.records_digest,
         tickets=[str(ticket) for ticket in fulfilled],
     )
+    if guard is not None:
+        disclosure.tell(session, model, version, guard)
     tell_purged(session, lease, version)
     if version.kind is VersionKind.UNLEARNED:
         banks.purge(session, model.id, purge)

@@ -172,6 +172,10 @@ class VersionView(BaseModel):
     weights_bytes: int
     published_at: datetime
     superseded_at: datetime | None
+    weights_withdrawn_at: datetime | None = Field(
+        default=None,
+        description="Nobody is given the weights from here on: beside a later version's they would give somebody away",
+    )
     weights_purged_at: datetime | None
     records_bytes: int | None = Field(description="Kept of its training for methods that need it; null when nothing is")
     current: bool

@@ -513,6 +513,10 @@ class Version(Base):
     """What the bytes depend on besides the inputs: code, library and device versions, threads, seed, recipe."""
     published_at: Mapped[datetime] = mapped_column(server_default=func.now())
     superseded_at: Mapped[datetime | None]
+    weights_fetched_at: Mapped[datetime | None]
+    """When somebody was first given the weights. What they may be compared with later is out of this service's hands."""
+    weights_withdrawn_at: Mapped[datetime | None]
+    """From here on nobody is given them, because of what a comparison with a later version would tell."""
     weights_purged_at: Mapped[datetime | None]
     gradients_digest: Mapped[str | None]
     """The cached gradient sum over the live training set at these weights; null until it is computed, or purged."""
@@ -521,6 +525,8 @@ class Version(Base):
     superseded: an old version's records hold what was forgotten since."""
     records: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """What the records hold, or held, for the audit: `runs.Kept`."""
+    disclosure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What a comparison with earlier versions would tell, and what was done about it: `disclosure.Guard`."""
     model: Mapped[Model] = relationship(foreign_keys=[model_id])
     parent: Mapped["Version | None"] = relationship(remote_side=[id])
     verdict: Mapped[Verdict] = relationship(

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from app import audit, manifests
-from app.errors import Conflict, NotFound, Unprocessable
+from app.errors import Conflict, Gone, NotFound, Unprocessable
 from app.policy import PolicyBody, stored
 from app.tables import EXACT, Dataset, Model, Policy, Version
 
@@ -106,7 +106,8 @@ def anchor(session: Session, model_id: int, number: int) -> Version:
 
 
 def expire_weights(session: Session) -> None:
-    """Mark superseded versions whose days are over as purged. The bytes go when artifacts are collected, after the commit."""
+    """Mark as purged superseded versions whose days are over, and those withdrawn that no check of a later one may need.
+    The bytes go when artifacts are collected, after the commit."""
     query = select(Version, Policy.body).join(Policy, Policy.model_id == Version.model_id)
     any_policy = aliased(Policy)
     newest = select(func.max(any_policy.number)).where(any_policy.model_id == Version.model_id).scalar_subquery()
@@ -114,11 +115,15 @@ def expire_weights(session: Session) -> None:
         Policy.number == newest, Version.superseded_at.is_not(None), Version.weights_purged_at.is_(None)
     )
     now = session.scalars(select(func.now())).one()
+    purged = []
     for version, body in session.execute(query.options(joinedload(Version.model))).all():
         keep = timedelta(days=stored(body).keep_weights_days)
-        if version.superseded_at is None or version.superseded_at + keep > now:
-            continue
-        version.weights_purged_at = now
+        assert version.superseded_at is not None
+        if version.superseded_at + keep <= now or (version.weights_withdrawn_at and not is_anchor(session, version)):
+            version.weights_purged_at = now
+            purged.append(version)
+    session.flush()  # all rows before the first event: a publication locks in the same order
+    for version in purged:
         audit.append(
             session,
             "weights.purged",
@@ -127,3 +132,30 @@ def expire_weights(session: Session) -> None:
             version=name_of(version),
             weights=version.weights_digest,
         )
+
+
+def is_anchor(session: Session, version: Version) -> bool:
+    """Whether the current version descends from it by updates alone: then their sum is held against it."""
+    current = session.scalar(select(Version.number).where(Version.id == version.model.current_version_id))
+    return current is not None and anchor(session, version.model_id, current).id == version.id
+
+
+def hand_out(session: Session, version: Version, by: str) -> None:
+    """Somebody is about to be given the weights. Raises `Gone` when nobody is any more.
+
+    The row is locked, so that a publication which withdraws them either comes before or knows that they were given away.
+    """
+    query = select(Version).where(Version.id == version.id).with_for_update(key_share=True)
+    version = session.scalars(query.execution_options(populate_existing=True)).one()
+    if version.weights_withdrawn_at is not None:
+        raise Gone(
+            f"The weights were withdrawn on {version.weights_withdrawn_at:%Y-%m-%d}: beside a later version's they would give"
+            " away who was forgotten between the two. The audit stays."
+        )
+    if version.weights_purged_at is not None:
+        raise Gone(
+            f"The weights were purged on {version.weights_purged_at:%Y-%m-%d}, as the policy says. The audit stays."
+        )
+    if version.weights_fetched_at is None:
+        version.weights_fetched_at = func.now()
+        audit.append(session, "weights.handed_out", by, model_id=version.model_id, version=name_of(version))

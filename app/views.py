@@ -167,6 +167,7 @@ def version(row: Version, current_id: int | None) -> VersionView:
         weights_bytes=row.weights_bytes,
         published_at=row.published_at,
         superseded_at=row.superseded_at,
+        weights_withdrawn_at=row.weights_withdrawn_at,
         weights_purged_at=row.weights_purged_at,
         records_bytes=row.records["bytes"] if row.records and row.records_digest else None,
         current=row.id == current_id,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import audit, versions, views
 from app.evidence.figures import Figure, figure
+from app.evidence.neighbours import Neighbours, neighbours
 from app.evidence.origin import Attempt, Budget, Lineage, RecordsKept, budget, lineage, records_of, runs_of
 from app.evidence.validation import Validation, validation
 from app.evidence.words import Answer, answers
@@ -57,6 +58,9 @@ class Report(BaseModel):
     answers: list[Answer] = Field(description="The report in words, a question each")
     validation: Validation
     drift: Budget
+    neighbours: Neighbours | None = Field(
+        None, description="What comparing weights could tell. Null for a first version and those of earlier releases"
+    )
     records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
     environment: dict[str, Any]
     not_promised: list[str]
@@ -84,6 +88,7 @@ def report(session: Session, version: Version) -> Report:
         attempts_at_a_verdict=verdicts,
         runs=runs_of(session, version.batch_id),
         drift=drift,
+        neighbours=neighbours(version),
         records=records_of(version),
         environment=version.environment,
         not_promised=list(LIMITS_OF_A_RETRAIN if exact else LIMITS_OF_AN_UPDATE),

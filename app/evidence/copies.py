@@ -69,6 +69,13 @@ def weights(session: Session, version: Version) -> list[Copy]:
             found.append(Copy(what=what, state="gone", at=earlier.weights_purged_at, says="They were purged."))
             continue
         due = None if earlier.superseded_at is None else earlier.superseded_at + timedelta(days=days)
+        if earlier.weights_withdrawn_at is not None:
+            says = (
+                "Nobody is given them since they were withdrawn. Where updates descend from them, the service keeps the bytes to"
+                " hold the sum of these updates against."
+            )
+            found.append(Copy(what=what, state="there", at=due, says=says))
+            continue
         says = f"They learnt from the samples. The policy in force purges superseded weights after {days:g} days."
         found.append(Copy(what=what, state="there", at=due, says=says))
     return found

@@ -37,11 +37,17 @@ Row = TypeVar("Row", bound=DeclarativeBase)
 
 PUBLISH = Judgement(Decision.PUBLISH, ["every interval is within"])
 ESCALATE = Judgement(Decision.ESCALATE, ["UE wholly above"])
-EAGER: dict[str, Any] = {"batching": {"max_wait_seconds": 0}, "window": {"max_share": 1}, "drift": {"max_share": 1}}
+EAGER: dict[str, Any] = {
+    "batching": {"max_wait_seconds": 0},
+    "window": {"max_share": 1},
+    "drift": {"max_share": 1},
+    "lone": {"rule": "allow"},
+}
 PATIENT: dict[str, Any] = {
     "batching": {"max_wait_seconds": 1e6, "max_samples": 10**6},
     "window": {"max_share": 1},
     "drift": {"max_share": 1},
+    "lone": {"rule": "allow"},
 }
 
 
