@@ -15,8 +15,9 @@ import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from psycopg import Cursor
+from sqlalchemy.exc import SQLAlchemyError
 
-from app import oidc
+from app import logs, oidc
 from app.config import settings
 from app.db import single
 from app.errors import Forbidden, TooMany, Unauthenticated
@@ -170,6 +171,7 @@ def principal(
     else:
         with single() as opened:
             who = door().authenticate(opened, sent, address_of(request))
+    logs.note(client=who.client)
     door().admit(who)
     return who
 
@@ -187,10 +189,30 @@ def by_token(tokens: oidc.Verifier, sent: str, address: str) -> Principal:
 async def check(needed: SecurityScopes, who: Annotated[Principal, Depends(principal)]) -> Principal:
     """FastAPI dependency: who asks, provided that the key has the route's scope. Async because FastAPI would start a
     thread for it."""
-    for scope in needed.scopes:
+    return allowed(who, needed.scopes)
+
+
+def allowed(who: Principal, scopes: list[str]) -> Principal:
+    for scope in scopes:
         if not who.may(Scope(scope)):
             raise Forbidden(f"This needs a key with the scope `{scope}`.")
     return who
+
+
+def scraper(
+    needed: SecurityScopes,
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> bool:
+    """FastAPI dependency of `/metrics`: whether who asks may read it. False when Postgres, which holds the keys, is away:
+    a monitor must learn that, and may be told nothing else."""
+    if settings().metrics_open:
+        return True
+    try:
+        allowed(principal(request, credentials), needed.scopes)
+    except SQLAlchemyError:
+        return False
+    return True
 
 
 # `Security` rather than `Depends`, so that each operation of the OpenAPI schema names its scope.
@@ -200,4 +222,5 @@ MayAudit = Annotated[Principal, Security(check, scopes=[Scope.AUDIT_READ])]
 MaySetPolicy = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_WRITE])]
 MayApprove = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_APPROVE])]
 MayRetrain = Annotated[Principal, Security(check, scopes=[Scope.RETRAINS_WRITE])]
+MayScrape = Annotated[bool, Security(scraper, scopes=[Scope.METRICS_READ])]
 Admin = Annotated[Principal, Security(check, scopes=[Scope.ADMIN])]

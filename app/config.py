@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     store_http: bool = Field(
         default=False, validation_alias="AWS_ALLOW_HTTP", description="Whether a bucket may be spoken to without TLS"
     )
+    metrics_open: bool = Field(default=False, description="Whether `/metrics` needs no key: on private networks alone")
+    metrics_models: int = Field(default=200, ge=1, description="Models with series of their own in `/metrics`")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
 
     @model_validator(mode="after")

@@ -137,11 +137,16 @@ def alembic_config() -> Config:
     return config
 
 
-def check_schema() -> None:
-    """Raise `OldSchema` unless the database is at the revision this code was written for."""
+def revisions() -> tuple[str | None, str | None]:
+    """The database's revision, and the one that this code was written for."""
     expected = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with engine().connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+        return MigrationContext.configure(connection).get_current_revision(), expected
+
+
+def check_schema() -> None:
+    """Raise `OldSchema` unless the database is at the revision this code was written for."""
+    found, expected = revisions()
     if found != expected:
         raise OldSchema(
             f"The database is at revision {found or 'none'}, this code needs {expected}: run `expunge migrate`."

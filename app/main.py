@@ -1,6 +1,5 @@
 """The FastAPI app: routers, error handlers, limits. `uvicorn app.main:app` serves it."""
 
-import logging
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.access import Access
 from app.config import settings
 from app.db import bound, check_schema, engine, too_slow
 from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
@@ -31,7 +31,6 @@ log = structlog.get_logger()
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Refuse to start on a schema this code was not written for."""
     logs.configure()
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # a URL may hold an external id
     conf = settings()
     bound(engine(), conf.statement_seconds, conf.lock_seconds, conf.idle_transaction_seconds)
     check_schema()
@@ -103,6 +102,7 @@ def problem(error: ServiceError, errors: list[dict[str, str]] | None = None) -> 
         "status": error.status,
         "detail": error.detail,
         "code": error.code,
+        "request_id": logs.request_id(),
     }
     if errors:
         body["errors"] = errors
@@ -154,7 +154,7 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     detail = WHAT_TO_DO.get(error.status_code, str(error.detail))
     body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": detail}
     return JSONResponse(
-        body | {"code": f"http_{error.status_code}"},
+        body | {"code": f"http_{error.status_code}", "request_id": logs.request_id()},
         error.status_code,
         dict(error.headers or {}),
         media_type="application/problem+json",
@@ -214,6 +214,7 @@ def make_app() -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(Defects)
     app.add_middleware(Headers)
+    app.add_middleware(Access)
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         ServiceError: on_service_error,
         RequestValidationError: on_invalid,
@@ -227,4 +228,5 @@ def make_app() -> FastAPI:
     return app
 
 
+logs.adopt()  # before uvicorn says its first word
 app = make_app()

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
+from app import logs
 from app.config import settings
 
 log = structlog.get_logger()
@@ -20,6 +21,8 @@ WORK = "expunge.work"
 SWEEP = "expunge.sweep"
 PURGE = "expunge.purge"
 REFERENCE = "expunge.reference"
+RUNG_BY = "expunge_request_id"
+"""Header of a message: the id of the request that rang."""
 
 
 def make_celery() -> Celery:
@@ -107,5 +110,8 @@ def ring_references(count: int) -> None:
 
 
 def send(task: str, *args: Any) -> None:
-    """Publish without Celery's retries: they would keep a web request waiting on a broker that is down."""
-    celery.send_task(task, args=args, retry=False, ignore_result=True)
+    """Publish without Celery's retries: they would keep a web request waiting on a broker that is down. The message says
+    which request rang, so that a worker's lines can."""
+    rung_by = logs.request_id()
+    headers = {RUNG_BY: rung_by} if rung_by else None
+    celery.send_task(task, args=args, retry=False, ignore_result=True, headers=headers)

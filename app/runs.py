@@ -182,6 +182,13 @@ def lease_of(session: Session, batch: Batch, model: Model) -> Lease:
     )
 
 
+def tickets_of(session: Session, lease: Lease) -> list[UUID]:
+    """The tickets that a batch holds, oldest first."""
+    mine = select(Obligation.ticket_id).where(Obligation.batch_id == lease.batch_id)
+    batched = mine.where(Obligation.state == ObligationState.BATCHED)
+    return list(session.scalars(batched.order_by(Obligation.created_at, Obligation.ticket_id)))
+
+
 def parent_of(version: Version) -> Parent:
     kept = Kept(**version.records) if version.records_digest and version.records else None
     return Parent(version.id, version.number, version.weights_digest, version.gradients_digest, kept)

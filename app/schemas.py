@@ -425,4 +425,5 @@ class ProblemDetail(BaseModel):
     status: int
     detail: str
     code: str
+    request_id: str | None = None
     errors: list[dict[str, str]] | None = None

@@ -10,4 +10,5 @@ class Scope(StrEnum):
     POLICIES_WRITE = "policies:write"
     POLICIES_APPROVE = "policies:approve"
     RETRAINS_WRITE = "retrains:write"
+    METRICS_READ = "metrics:read"
     ADMIN = "admin"

@@ -10,6 +10,7 @@ are gone, and those that cannot be had at the moment, are two things.
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -65,6 +66,16 @@ def asking() -> Iterator[None]:
 def unavailable(error: Exception) -> str:
     kind = type(error).__name__
     return f"The artifact store cannot be used ({kind}): check ARTIFACT_URL, its credentials and that it answers."
+
+
+def space() -> tuple[int, int] | None:
+    """Size of the disk that the artifacts are on, and what an ordinary user may still write; None for a bucket."""
+    parts = urlparse(settings().artifacts)
+    try:
+        found = shutil.disk_usage(unquote(parts.path)) if parts.scheme == "file" else None
+    except OSError:  # nothing was stored yet, or this machine does not see the folder
+        return None
+    return found and (found.total, found.free)
 
 
 def path(digest: str) -> str:

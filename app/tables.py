@@ -449,6 +449,7 @@ class Batch(Base):
     __table_args__ = (
         Index("uq_batch_one_running", "model_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("ix_batch_open", "model_id", "created_at", postgresql_where=text("state IN ('ready', 'running')")),
+        Index("ix_batch_quarantined", "model_id", postgresql_where=text("state = 'quarantined'")),
         Index(None, "created_at", "id"),
     )
 
@@ -545,6 +546,7 @@ class Version(Base):
             "records_digest IS NULL OR (superseded_at IS NULL AND records IS NOT NULL)", name="records_until_superseded"
         ),
         Index(None, "model_id", "published_at"),
+        Index("ix_version_kept", "model_id", postgresql_where=text("weights_purged_at IS NULL")),
     )
 
 
@@ -671,3 +673,15 @@ class Installation(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     cursor_key: Mapped[bytes] = mapped_column(LargeBinary)
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
+class Tally(Base):
+    """Totals over the audit log: `metrics.tally`. The row named `seq` says up to which event they were counted."""
+
+    __tablename__ = "tally"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """0 where no model is meant."""
+    labels: Mapped[str] = mapped_column(primary_key=True)
+    """A JSON list."""
+    value: Mapped[float] = mapped_column(Float)

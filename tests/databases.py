@@ -11,6 +11,7 @@ import pytest
 from alembic import command
 
 from app import auth, config, cursors, db, headers, oidc, store
+from app.metrics.exposition import DATABASE
 from tests.servers import Servers
 
 TEMPLATE = "template_expunge"
@@ -23,6 +24,7 @@ def forget_settings() -> None:
         db.engine().dispose()
     for cached in (config.settings, db.engine, cursors.key, store.store, auth.door, headers.encoded, oidc.verifier):
         cached.cache_clear()
+    DATABASE.cache_clear()
 
 
 @contextmanager

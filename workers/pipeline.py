@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import structlog
 
-from app import batches, deferral, lineage, runs, store, sweep
+from app import batches, deferral, lineage, logs, runs, store, sweep
 from app.db import transaction
 from app.errors import Corrupt, Gone, ServiceError, StaleEpoch, whereabouts
 from app.policy import Judgement
@@ -24,6 +24,8 @@ from workers.updates import approximate
 
 log = structlog.get_logger()
 
+TICKETS_A_LINE = 200
+
 
 def work(model_id: int) -> None:
     """Work off everything of the model that is due, batch after batch, until nothing is or another worker has it."""
@@ -35,24 +37,34 @@ def work(model_id: int) -> None:
             lease = runs.claim(session, model_id, worker)
         if lease is None:
             return
-        run(lease)
+        with logs.about(batch=str(lease.batch_id), model=lease.model, epoch=lease.epoch):
+            announce(lease)
+            run(lease)
+
+
+def announce(lease: runs.Lease) -> None:
+    """Say which tickets the run took, so that each is found in the log under its id; so many a line."""
+    with transaction() as session:
+        taken = [str(ticket_id) for ticket_id in runs.tickets_of(session, lease)]
+    for first in range(0, max(len(taken), 1), TICKETS_A_LINE):
+        part = taken[first : first + TICKETS_A_LINE]
+        log.info("run.claimed", kind=lease.kind, attempt=lease.attempt, of=len(taken), tickets=part)
 
 
 def run(lease: runs.Lease) -> None:
     """One attempt at a batch. Whatever it raises becomes a failed run, unless the batch has gone to another."""
-    bound = log.bind(batch=str(lease.batch_id), model=lease.model, epoch=lease.epoch)
     with Pulse(lease) as pulse:
         context = Context(lease, pulse)
         try:
             version = climb(context)
         except StaleEpoch:
-            bound.warning("run.superseded")
+            log.warning("run.superseded")
             return
         except Exception as error:  # noqa: BLE001 - a user's Problem may raise anything, and the ticket must outlive it
-            failed(lease, error, bound)
+            failed(lease, error)
             return
     if version is not None:
-        bound.info("run.published", version=version.number)
+        log.info("run.published", version=version.number)
         if lease.policy.bank.build == "training" and version.kind is not VersionKind.UNLEARNED:
             ring_references(sweep.references_due())
         settle(context, version)
@@ -93,15 +105,15 @@ def waits(lease: runs.Lease, judgement: Judgement) -> bool:
     return deferred
 
 
-def failed(lease: runs.Lease, error: Exception, bound: structlog.typing.FilteringBoundLogger) -> None:
+def failed(lease: runs.Lease, error: Exception) -> None:
     """Put the failure on record."""
     detail, again = explained(error)
-    bound.error("run.failed", why=detail)
+    log.error("run.failed", why=detail)
     try:
         with transaction() as session:
             runs.fail(session, lease, detail, again=again)
     except StaleEpoch:
-        bound.warning("run.superseded")
+        log.warning("run.superseded")
 
 
 def explained(error: Exception) -> tuple[str, bool]:

@@ -3,6 +3,7 @@ the work when it is lost."""
 
 import threading
 import time
+from contextvars import copy_context
 from types import TracebackType
 
 import structlog
@@ -36,7 +37,7 @@ class Pulse:
         self.done = threading.Event()
         self.shown = 0.0
         self.writing = threading.Lock()
-        self.thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self.thread = threading.Thread(target=copy_context().run, args=(self._beat,), name="pulse", daemon=True)
 
     def __enter__(self) -> "Pulse":
         self.thread.start()

@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 import torch
 
-from app import lineage, references, store, sweep
+from app import lineage, logs, references, store, sweep
 from app.banks import Changed
 from app.db import transaction
 from app.errors import StaleEpoch
@@ -50,15 +50,15 @@ def work() -> None:
 
 def run(lease: ReferenceLease, dead: Indices) -> None:
     """One attempt at a reference. Whatever it raises becomes a failed attempt, unless it has gone to another worker."""
-    bound = log.bind(model=lease.model, bank=lease.bank_id, reference=lease.number, epoch=lease.epoch)
-    with Pulse(lease) as pulse:
+    said = {"model": lease.model, "bank": lease.bank_id, "reference": lease.number, "epoch": lease.epoch}
+    with logs.about(**said), Pulse(lease) as pulse:
         try:
             reference(lease, dead, pulse)
-            bound.info("reference.finished")
+            log.info("reference.finished")
         except StaleEpoch:
-            bound.warning("reference.superseded")
+            log.warning("reference.superseded")
         except Exception as error:  # noqa: BLE001 - a user's Problem may raise anything
-            failed(lease, error, bound)
+            failed(lease, error)
 
 
 def reference(lease: ReferenceLease, dead: Indices, pulse: Pulse) -> None:
@@ -150,12 +150,12 @@ def serve(model_id: int) -> None:
         pipeline.work(model_id)
 
 
-def failed(lease: ReferenceLease, error: Exception, bound: structlog.typing.FilteringBoundLogger) -> None:
+def failed(lease: ReferenceLease, error: Exception) -> None:
     """Put the failure on record, as for a batch."""
     detail, again = pipeline.explained(error)
-    bound.error("reference.failed", why=detail)
+    log.error("reference.failed", why=detail)
     try:
         with transaction() as session:
             references.fail(session, lease, detail, again=again)
     except StaleEpoch:
-        bound.warning("reference.superseded")
+        log.warning("reference.superseded")

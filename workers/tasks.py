@@ -1,13 +1,35 @@
 """Celery tasks: each takes an id at most and calls one function. `celery -A workers.tasks worker` runs them."""
 
-from celery.signals import worker_process_init
+from typing import Any
+
+from celery.signals import celeryd_init, setup_logging, task_prerun, worker_process_init
 
 from app import logs, sweep
 from app.config import settings
 from app.db import bound, engine
-from app.queue import PURGE, REFERENCE, SWEEP, WORK, celery, nudge, ring_references
+from app.queue import PURGE, REFERENCE, RUNG_BY, SWEEP, WORK, celery, nudge, ring_references
 
 __all__ = ["celery"]
+
+
+@celeryd_init.connect
+def no_banner(instance: Any, **_: object) -> None:
+    """Before Celery's first word: its banner would be the one thing in the log that is no JSON."""
+    instance.quiet = True
+    logs.configure()
+
+
+@setup_logging.connect
+def lines_as_json(**_: object) -> None:
+    """Celery's own lines, of worker and beat, as ours; with this it leaves logging and standard output alone."""
+    logs.configure()
+
+
+@task_prerun.connect
+def say_who_rang(task: Any, **_: object) -> None:
+    """From here on each line says which task it is of, and which request rang for it."""
+    who = task.request.get(RUNG_BY)
+    logs.begin(task=task.name, **({"request_id": who} if who else {}))
 
 
 @worker_process_init.connect

@@ -144,6 +144,7 @@ def start_servers(supervisor: Supervisor, conf: Settings) -> None:
 def programs(conf: Settings) -> list[Program]:
     """API, worker and beat, each the very command that a deployment runs."""
     celery = (sys.executable, "-m", "celery", "-A", "app.queue:celery")
+    quiet = (*celery[:3], "--quiet", *celery[3:])  # beat's banner would be the one thing in its log that is no JSON
     address = ("--host", conf.host, "--port", str(conf.port))
     return [
         Program(
@@ -159,7 +160,7 @@ def programs(conf: Settings) -> list[Program]:
             stop_seconds=10,  # a run that is cut off loses its lease; the next start takes it over
             death_signal=signal.SIGKILL,  # on SIGTERM it would finish its run first, beside its successor
         ),
-        Program("beat", (*celery, "beat", "--loglevel", "INFO", "--schedule", str(conf.home / "beat")), stop_seconds=5),
+        Program("beat", (*quiet, "beat", "--loglevel", "INFO", "--schedule", str(conf.home / "beat")), stop_seconds=5),
     ]
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from starlette.background import BackgroundTask
 
-from app import cursors, tickets, views
+from app import cursors, logs, tickets, views
 from app.auth import MayFollow, MaySubmit
 from app.config import settings
 from app.db import transaction
@@ -38,6 +38,7 @@ def submit(asked: DeletionRequest, who: MaySubmit, key: Key = None) -> Response:
 
 def answer(accepted: tickets.Accepted) -> Response:
     """The answer as bytes: FastAPI would check it once more, in a thread. The doorbell rings when it has been sent."""
+    logs.note(ticket=str(accepted.ticket_id))
     view = views.accepted(accepted)
     headers = {"Location": view.href} | ({"Idempotency-Replayed": "true"} if accepted.replayed else {})
     ring = due(accepted.model_ids)

@@ -1,10 +1,15 @@
-"""Is it alive, is it ready."""
+"""Is it alive, is it ready, how does it fare."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.auth import MayScrape
 from app.db import check_schema
 from app.errors import Unavailable
+from app.metrics.exposition import render
 
 router = APIRouter(tags=["system"])
 
@@ -23,3 +28,10 @@ def ready() -> dict[str, str]:
     except SQLAlchemyError:
         raise Unavailable("Postgres does not answer. Tickets cannot be accepted until it does.") from None
     return {"status": "ok"}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(known: MayScrape, accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> Response:
+    """What Prometheus reads, in whichever of its formats it asks for."""
+    body, content_type = render(accept, known=known)
+    return Response(body, headers={"Content-Type": content_type})

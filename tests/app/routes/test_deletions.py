@@ -437,7 +437,7 @@ class TestServersDown:
         monkeypatch.setattr(queue, "rung", {})
         with structlog.testing.capture_logs() as lines:
             assert http.post("/deletions", json=body("s-0001")).status_code == 202
-        assert [line["event"] for line in lines] == ["nudge.lost"]
+        assert [line["event"] for line in lines] == ["request", "nudge.lost"]
 
     def test_without_postgres_nothing_is_and_the_process_lives(
         self, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any

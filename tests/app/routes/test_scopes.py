@@ -138,6 +138,7 @@ def test_anothers_object_looks_like_none(caller: Caller, parameter: str) -> None
     story.trained(policy=story.PATIENT)
     theirs = OWNED[parameter]("theirs")
     mine, root = caller("mine", *(scope for scope in Scope if scope is not Scope.ADMIN)), caller("root")
+    mine.headers["X-Request-Id"] = "0" * 32  # which the answer repeats
     routes = [(m, p, o) for m, p, o in described() if f"{{{parameter}}}" in p]
     assert routes
     for method, path, operation in routes:
