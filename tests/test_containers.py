@@ -3,6 +3,7 @@
 No container engine is needed. The last tests run the very commands and health checks on private servers.
 """
 
+import json
 import os
 import re
 import shlex
@@ -185,6 +186,62 @@ def test_images_run_as_nobody_in_particular(target: str) -> None:
     after = steps[steps.index(("USER", "expunge")) :]
     assert not [kind for kind, _ in after if kind in {"RUN", "COPY", "ADD"}]
     assert any("useradd --uid 10001" in said for said in instructions(target, "RUN"))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_of_ours_may_write_to_its_image_or_gain_a_right(name: str) -> None:
+    said = service(name)
+    assert said["read_only"] is True
+    assert said["cap_drop"] == ["ALL"]
+    assert said["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in said
+    assert "user" not in said, "the image's own user, which is not root"
+    mounts = {mount.partition(":")[0] for mount in said["tmpfs"]}
+    assert "/tmp" in mounts
+    home = "/var/lib/expunge"
+    for mount in said["tmpfs"]:
+        path, _, options = mount.partition(":")
+        assert path == "/tmp" or (path.startswith(f"{home}/.") and "uid=10001" in options), mount
+    assert {volume.partition(":")[2] for volume in said["volumes"]} == {f"{home}/artifacts"}
+
+
+WRITES = """
+import json, os, sys
+import celery.apps.worker, multiprocessing  # noqa: F401
+kept = []
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        kept.append(os.path.realpath(os.fsdecode(arguments[0])))
+    if event in {"os.mkdir", "os.rename"}:
+        kept.append(os.path.realpath(os.fsdecode(arguments[0])))
+sys.addaudithook(note)
+import numpy as np
+import workers.tasks  # noqa: F401
+from unlearning.splits import split_unseen
+from unlearning.training import train
+from workers.problems import load
+problem = load("digits")
+tuning, _ = split_unseen(problem)
+train(problem, np.arange(64), tuning)
+print(json.dumps(kept))
+"""
+
+
+@pytest.mark.service
+def test_a_worker_that_trains_writes_only_where_its_container_lets_it(tmp_path: Path) -> None:
+    """The mounts are enough for what Python and torch open themselves; native libraries are beyond this test."""
+    surroundings = os.environ | {
+        "HOME": "/var/lib/expunge",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "EXPUNGE_DATA_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES], env=surroundings, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    mounts = ("/dev/", "/tmp", "/proc/self/", *(mount.partition(":")[0] for mount in service("worker")["tmpfs"]))
+    outside = [path for path in json.loads(done.stdout.splitlines()[-1]) if not path.startswith(mounts)]
+    assert not outside
 
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
