@@ -142,11 +142,24 @@ def changed(path: str, value: Any) -> PolicyBody:
 
 @pytest.mark.parametrize("path", [*RISING, *FALLING])
 def test_each_guard_has_a_direction(path: str) -> None:
-    values = (False, True) if path == "accept_undetectable" else (2, 3) if path == "drift.max_updates" else (0.01, 0.02)
+    values = (
+        (False, True)
+        if path == "accept_undetectable"
+        else (2, 3)
+        if path in ("drift.max_updates", "lone.min_batch")
+        else (0.01, 0.02)
+    )
     low, high = (changed(path, value) for value in values)
     assert bool(loosened(low, high)) == (path in RISING)
     assert bool(loosened(high, low)) == (path in FALLING)
     assert loosened(low, low) == []
+
+
+def test_rules_for_lone_subjects_are_ranked() -> None:
+    allow, withdraw, merge = (changed("lone.rule", rule) for rule in ("allow", "withdraw", "merge"))
+    assert loosened(merge, withdraw) == ["lone.rule: merge -> withdraw"]
+    assert loosened(withdraw, allow) == ["lone.rule: withdraw -> allow"]
+    assert loosened(allow, withdraw) == loosened(withdraw, merge) == []
 
 
 def test_a_tier_that_is_no_longer_retrained_is_a_loss() -> None:
