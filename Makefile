@@ -64,6 +64,10 @@ test-gpu: .venv/ready ## the engine's tests on a CUDA device; says so where ther
 		&& $(BIN)/pytest -q -m gpu tests/gpu \
 		|| { $(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && echo "no CUDA device here: nothing was tested"; }
 
+.PHONY: fuzz
+fuzz: .venv/ready ## thousands of made-up requests to the whole API, other ones each time (CASES=200 for each operation)
+	EXPUNGE_FUZZ_CASES=$(or $(CASES),200) $(BIN)/pytest -q -n 0 --timeout 7200 tests/app/test_fuzz.py
+
 .PHONY: bench-intake
 bench-intake: .venv/ready ## tickets and manifests against bare psycopg (CHECK=1 fails on a missed aim)
 	$(BIN)/python -m benchmarks.intake

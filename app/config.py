@@ -5,16 +5,19 @@ server that `expunge up` keeps under the data folder, so the rest of the code ca
 """
 
 import hashlib
+import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+from typing_extensions import override
 
 from app.scopes import Scope
 
@@ -55,6 +58,30 @@ def a_store(value: str) -> str:
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Asymmetric signatures alone: what verifies must not be able to sign."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from files, as orchestrators mount them: `DATABASE_URL_FILE` names a file that holds `DATABASE_URL`."""
+
+    @override
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        prefix = self.config.get("env_prefix", "")
+        variable = str(field.validation_alias or (prefix + field_name).upper())
+        path = os.environ.get(f"{variable}_FILE")
+        if path is None or "SecretStr" not in str(field.annotation):
+            return None, field_name, False
+        if variable in os.environ:
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one")
+        try:
+            return Path(path).read_text().rstrip("\r\n"), str(field.validation_alias or field_name), False
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{variable}_FILE names a file that cannot be read ({type(error).__name__})") from None
+
+    @override
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields.items()
+        found = (self.get_field_value(field, name) for name, field in fields)
+        return {key: value for value, key, _ in found if value is not None}
 
 
 class Settings(BaseSettings):
@@ -136,6 +163,18 @@ class Settings(BaseSettings):
     metrics_open: bool = Field(default=False, description="Whether `/metrics` needs no key: on private networks alone")
     metrics_models: int = Field(default=200, ge=1, description="Models with series of their own in `/metrics`")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     @model_validator(mode="after")
     def _knows_its_issuer(self) -> "Settings":

@@ -3,7 +3,7 @@
 import math
 import traceback
 from pathlib import PurePath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
@@ -108,6 +108,15 @@ class StaleEpoch(ServiceError):
     """A run that lost its lease, or whose parent is no longer current, tried to write."""
 
     status, code, title = 409, "stale_epoch", "The run no longer holds its batch"
+
+
+def may_answer(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI schema: what a route's own work may refuse, beside what every route may."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        before = found.get(kind.status)
+        found[kind.status] = {"description": f"{before['description']}; {kind.title}" if before else kind.title}
+    return found
 
 
 def whereabouts(error: BaseException) -> str:

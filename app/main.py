@@ -4,6 +4,7 @@ import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,10 +20,10 @@ from app import logs
 from app.access import Access
 from app.config import settings
 from app.db import bound, check_schema, engine, too_slow
+from app.description import describe
 from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
 from app.headers import Headers
 from app.routes import approvals, banks, datasets, deletions, keys, models, pages, policies, retrains, system
-from app.schemas import ProblemDetail
 
 log = structlog.get_logger()
 
@@ -199,15 +200,10 @@ def on_defect(error: Exception) -> Response:
 
 
 def make_app() -> FastAPI:
-    described: dict[int | str, dict[str, Any]] = {
-        "4XX": {"model": ProblemDetail, "description": "What is wrong and what to do"},
-        "5XX": {"model": ProblemDetail, "description": "Not your fault; nothing was written"},
-    }
     app = FastAPI(
         title="Expunge",
         version="0.1.0",
         lifespan=lifespan,
-        responses=described,
         docs_url=None,
         redoc_url=None,
     )
@@ -225,6 +221,7 @@ def make_app() -> FastAPI:
         app.add_exception_handler(kind, handler)
     for module in (deletions, datasets, models, approvals, banks, policies, retrains, keys, system, pages):
         app.include_router(module.router)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # the way that FastAPI has for it
     return app
 
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from sqlalchemy.exc import OperationalError
 
 from app.cli import approvals, audit, datasets, demo, keys, models, policies, schedules, service, tickets
@@ -44,6 +45,8 @@ def main() -> None:
         fail(
             "The database does not answer. Is the service up (`expunge up`), and does EXPUNGE_DATA_DIR or DATABASE_URL fit?"
         )
+    except SettingsError as error:
+        fail(f"Settings: {error}")
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"

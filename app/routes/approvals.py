@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Query
 from app import approvals, versions, views
 from app.auth import MayApprove
 from app.db import transaction
+from app.errors import Conflict, may_answer
 from app.queue import nudge
 from app.schemas import ApprovalView, ApproveRequest, RefuseRequest
 
@@ -22,7 +23,7 @@ def page(name: str, who: MayApprove, limit: Annotated[int, Query(ge=1, le=200)] 
         return [views.approval(session, row, name) for row in approvals.of_model(session, model, limit)]
 
 
-@router.post("/{approval_id}/approve")
+@router.post("/{approval_id}/approve", responses=may_answer(Conflict))
 def approve(
     name: str, approval_id: Number, asked: ApproveRequest, bell: BackgroundTasks, who: MayApprove
 ) -> ApprovalView:
@@ -37,7 +38,7 @@ def approve(
     return answer
 
 
-@router.post("/{approval_id}/refuse")
+@router.post("/{approval_id}/refuse", responses=may_answer(Conflict))
 def refuse(
     name: str, approval_id: Number, asked: RefuseRequest, bell: BackgroundTasks, who: MayApprove
 ) -> ApprovalView:

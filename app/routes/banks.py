@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app import banks, policy, references, versions, views
 from app.auth import MayFollow, MayRetrain
 from app.db import transaction
+from app.errors import Conflict, may_answer
 from app.policy import PolicyBody
 from app.queue import ring_references
 from app.schemas import BankRequest, BankView
@@ -39,7 +40,7 @@ def show(
         return views.bank(session, model, wanted or usual(session, model))
 
 
-@router.post("/{name}/bank", status_code=202)
+@router.post("/{name}/bank", status_code=202, responses=may_answer(Conflict))
 def order(name: str, asked: BankRequest, response: Response, bell: BackgroundTasks, who: MayRetrain) -> BankView:
     """Order a reference bank, or let the one there is grow; references that failed are tried again."""
     with transaction() as session:

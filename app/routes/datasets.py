@@ -17,7 +17,7 @@ from app import manifests, views
 from app.auth import Admin, MayFollow
 from app.config import settings
 from app.db import patient, transaction
-from app.errors import BadManifest, TooLarge, TooSlow, Unprocessable
+from app.errors import BadManifest, Conflict, TooLarge, TooSlow, Unprocessable, may_answer
 from app.schemas import DatasetView
 from app.tables import Dataset
 
@@ -78,7 +78,7 @@ class Body(io.RawIOBase):
         return count
 
 
-@router.put("/{name}", status_code=201)
+@router.put("/{name}", status_code=201, responses=may_answer(Conflict, TooLarge, TooSlow))
 async def load(name: DatasetName, request: Request, response: Response, who: Admin) -> DatasetView:
     """Load a manifest: `text/csv` with a header `id,subject`. One dataset is loaded once."""
     if request.headers.get("content-type", "").split(";")[0].strip() != "text/csv":

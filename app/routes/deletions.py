@@ -10,7 +10,7 @@ from app import cursors, logs, tickets, views
 from app.auth import MayFollow, MaySubmit
 from app.config import settings
 from app.db import transaction
-from app.errors import TooLarge, Unprocessable
+from app.errors import Conflict, InFlight, NotFound, TooLarge, Unprocessable, may_answer
 from app.queue import due, nudge
 from app.schemas import DeletionAccepted, DeletionRequest, TicketDetail, TicketPage, TicketView
 from app.tables import TicketState
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/deletions", tags=["deletions"])
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
-@router.post("", status_code=202, response_model=DeletionAccepted)
+@router.post("", status_code=202, response_model=DeletionAccepted, responses=may_answer(Conflict, InFlight, NotFound))
 def submit(asked: DeletionRequest, who: MaySubmit, key: Key = None) -> Response:
     """Accept a deletion ticket. When this answers 202, the ticket and its tombstones are on disk."""
     named = len(asked.sample_ids) + len(asked.subject_ids)
@@ -76,7 +76,7 @@ def show(ticket_id: UUID, who: MayFollow) -> TicketDetail:
         return TicketDetail(**views.ticket(ticket).model_dump(), timeline=tickets.timeline(session, ticket))
 
 
-@router.post("/{ticket_id}/cancel")
+@router.post("/{ticket_id}/cancel", responses=may_answer(Conflict))
 def cancel(ticket_id: UUID, who: MaySubmit) -> TicketView:
     """Take a ticket back while no batch has taken it."""
     with transaction() as session:

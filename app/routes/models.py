@@ -11,6 +11,7 @@ from sqlalchemy.orm import joinedload
 from app import batches, evidence, pages, runs, store, versions, views
 from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
+from app.errors import Conflict, Gone, NotFound, may_answer
 from app.queue import nudge
 from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, VersionView
 from app.tables import Model, Trigger
@@ -21,7 +22,7 @@ Reference = Annotated[
 ]
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=may_answer(Conflict, NotFound))
 def register(asked: ModelRequest, response: Response, bell: BackgroundTasks, who: Admin) -> ModelView:
     """Register a model on a dataset and order its first training."""
     with transaction() as session:
@@ -48,7 +49,7 @@ def line(name: str, who: MayFollow) -> ModelDetail:
         return views.model_detail(session, versions.find_model(session, name))
 
 
-@router.post("/{name}/flush", status_code=202)
+@router.post("/{name}/flush", status_code=202, responses=may_answer(Conflict))
 def flush(name: str, asked: FlushRequest, bell: BackgroundTasks, who: MayRetrain) -> ModelView:
     """Let the model's next batch close at once. What passes the policy's cap waits for approval all the same."""
     with transaction() as session:
@@ -59,7 +60,7 @@ def flush(name: str, asked: FlushRequest, bell: BackgroundTasks, who: MayRetrain
     return answer
 
 
-@router.post("/{name}/resume")
+@router.post("/{name}/resume", responses=may_answer(Conflict))
 def resume(name: str, asked: ResumeRequest, who: MayApprove) -> ModelView:
     """Let approximate updates of a model that was stopped be published again."""
     with transaction() as session:
@@ -76,7 +77,12 @@ def show(reference: Reference, who: MayFollow) -> VersionView:
         return views.version(version, version.model.current_version_id)
 
 
-@router.get("/{reference}/weights", response_class=StreamingResponse)
+@router.get(
+    "/{reference}/weights",
+    response_class=StreamingResponse,
+    responses=may_answer(Gone)
+    | {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)
 def weights(reference: Reference, who: MayAudit) -> StreamingResponse:
     """The weights as safetensors, verified against their digest before the first byte leaves."""
     with transaction() as session:
@@ -97,7 +103,12 @@ def weights(reference: Reference, who: MayAudit) -> StreamingResponse:
 @router.get(
     "/{reference}/audit",
     response_model=evidence.Report,
-    responses={200: {"content": {"text/html": {}}, "description": "JSON, or HTML when the client prefers it"}},
+    responses={
+        200: {
+            "content": {"text/html": {"schema": {"type": "string"}}},
+            "description": "JSON, or HTML when the client prefers it",
+        }
+    },
 )
 def audit(
     reference: Reference, request: Request, who: MayAudit, accept: Annotated[str, Header()] = "application/json"

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from app import policy, proposals, versions, views
 from app.auth import MayApprove, MayFollow, MaySetPolicy
 from app.db import transaction
-from app.errors import PreconditionRequired
+from app.errors import Conflict, PreconditionFailed, PreconditionRequired, may_answer
 from app.policy import PolicyBody
 from app.schemas import DecisionRequest, PolicyView, ProposalView
 from app.tables import Policy, Proposal
@@ -29,7 +29,8 @@ def show(model: str, response: Response, who: MayFollow) -> PolicyView:
 @router.put(
     "/{model}",
     response_model=PolicyView | ProposalView,
-    responses={202: {"model": ProposalView, "description": "It loosens what guards the model, and waits for approval"}},
+    responses=may_answer(Conflict, PreconditionFailed, PreconditionRequired)
+    | {202: {"model": ProposalView, "description": "It loosens what guards the model, and waits for approval"}},
 )
 def replace(
     model: str,
@@ -62,7 +63,7 @@ def proposed(model: str, who: MayFollow, limit: Annotated[int, Query(ge=1, le=20
         return [views.proposal(row, model) for row in proposals.of_model(session, found, limit)]
 
 
-@router.post("/{model}/proposals/{proposal_id}/approve")
+@router.post("/{model}/proposals/{proposal_id}/approve", responses=may_answer(Conflict, PreconditionFailed))
 def approve(model: str, proposal_id: Number, asked: DecisionRequest, response: Response, who: MayApprove) -> PolicyView:
     """Put a proposed policy in force. Its author cannot."""
     with transaction() as session:
@@ -72,7 +73,7 @@ def approve(model: str, proposal_id: Number, asked: DecisionRequest, response: R
         return views.policy(new, model)
 
 
-@router.post("/{model}/proposals/{proposal_id}/refuse")
+@router.post("/{model}/proposals/{proposal_id}/refuse", responses=may_answer(Conflict))
 def refuse(model: str, proposal_id: Number, asked: DecisionRequest, who: MayApprove) -> ProposalView:
     """Refuse a proposed policy, or take one's own back."""
     with transaction() as session:

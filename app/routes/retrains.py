@@ -10,6 +10,7 @@ from sqlalchemy.orm import joinedload
 from app import audit, batches, cursors, schedules, versions, views
 from app.auth import MayFollow, MayRetrain
 from app.db import transaction
+from app.errors import Conflict, NotFound, may_answer
 from app.queue import nudge
 from app.schemas import (
     BatchDetail,
@@ -25,7 +26,7 @@ from app.tables import Batch, BatchKind, BatchState, Trigger
 router = APIRouter(tags=["retrains"])
 
 
-@router.post("/retrains", status_code=202)
+@router.post("/retrains", status_code=202, responses=may_answer(Conflict, NotFound))
 def retrain(asked: RetrainRequest, response: Response, bell: BackgroundTasks, who: MayRetrain) -> BatchView:
     """Retrain a model without its tombstoned samples. One that waits already is returned instead of a second."""
     with transaction() as session:
@@ -37,7 +38,7 @@ def retrain(asked: RetrainRequest, response: Response, bell: BackgroundTasks, wh
     return answer
 
 
-@router.get("/batches")
+@router.get("/batches", responses=may_answer(NotFound))
 def page(
     who: MayFollow,
     model: str | None = None,
@@ -80,7 +81,7 @@ def show(batch_id: UUID, who: MayFollow) -> BatchDetail:
         )
 
 
-@router.post("/batches/{batch_id}/retry", status_code=202)
+@router.post("/batches/{batch_id}/retry", status_code=202, responses=may_answer(Conflict))
 def retry(batch_id: UUID, bell: BackgroundTasks, who: MayRetrain) -> BatchView:
     """Give a quarantined batch its attempts back."""
     with transaction() as session:
@@ -97,7 +98,7 @@ def scheduled(who: MayFollow) -> list[ScheduleView]:
         return [views.schedule(row) for row in schedules.all_of(session)]
 
 
-@router.post("/schedules", status_code=201)
+@router.post("/schedules", status_code=201, responses=may_answer(NotFound))
 def schedule(asked: ScheduleRequest, response: Response, who: MayRetrain) -> ScheduleView:
     """Retrain a model on a cron schedule, read in UTC; each due time happens once."""
     with transaction() as session:
