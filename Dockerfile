@@ -1,4 +1,5 @@
-# Two images from one source. `api` serves HTTP, migrates and runs beat, and holds no torch; `worker` trains and unlearns.
+# Two images from one source. `api` serves HTTP, migrates, runs the light worker and beat, and holds no torch; `worker` trains
+# and unlearns.
 #
 #   docker build --target api    -t expunge-api .
 #   docker build --target worker -t expunge-worker .
@@ -60,4 +61,4 @@ COPY --from=worker-dependencies /opt/expunge /opt/expunge
 COPY --from=wheel /dist /tmp/dist
 RUN pip install --no-deps /tmp/dist/*.whl && rm -r /tmp/dist && pip check
 USER expunge
-CMD ["celery", "-A", "app.queue:celery", "worker", "--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+CMD ["celery", "-A", "app.queue:celery", "worker", "--exclude-queues", "light", "--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]

@@ -3,6 +3,9 @@
 Losing a message, or all of Redis, costs latency: beat wakes the sweep every few seconds, and the sweep finds what is due.
 Doubling a message costs nothing: the second worker finds the batch held and goes away. So delivery is at least once
 (`acks_late`), results are not kept, and a broker that is down is reported and otherwise ignored.
+
+Two queues: a worker that trains hears nothing else for hours, so whatever takes moments has a queue of its own, `light`,
+and a worker of its own that needs neither torch nor a GPU. A worker that is told no queues serves both.
 """
 
 import time
@@ -24,6 +27,11 @@ REFERENCE = "expunge.reference"
 RUNG_BY = "expunge_request_id"
 """Header of a message: the id of the request that rang."""
 
+HEAVY = "celery"
+LIGHT = "light"
+ROUTES = {WORK: HEAVY, REFERENCE: HEAVY, SWEEP: LIGHT, PURGE: LIGHT}
+"""Every task's queue."""
+
 
 def make_celery() -> Celery:
     """Celery as configured for doorbells. Worker and beat load `workers.tasks`; the API only sends, by name."""
@@ -32,6 +40,9 @@ def make_celery() -> Celery:
     visibility = conf.task_seconds + 3600
     celery = Celery("expunge", broker=conf.broker, include=["workers.tasks"])
     celery.conf.update(
+        task_queues={HEAVY: {}, LIGHT: {}},
+        task_default_queue=HEAVY,
+        task_routes={task: {"queue": queue} for task, queue in ROUTES.items()},
         task_acks_late=True,
         task_reject_on_worker_lost=True,  # safe: a claim is fenced and attempts are counted in Postgres
         task_acks_on_failure_or_timeout=True,  # the sweep, not the broker, decides about another attempt
@@ -58,7 +69,7 @@ def make_celery() -> Celery:
         },
         visibility_timeout=visibility,
         beat_schedule={
-            # A tick that waited out the next one is worth nothing: it expires instead of piling up behind a long run.
+            # A tick that waited out the next one is worth nothing: it expires instead of piling up where nobody listens.
             "sweep": {"task": SWEEP, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
             "purge": {"task": PURGE, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },

@@ -26,7 +26,7 @@ from tests.servers import Servers
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-OURS = ("api", "worker", "beat", "migrate")
+OURS = ("api", "worker", "light", "beat", "migrate")
 FOREIGN = {"postgres": "pg_isready", "redis": "redis-cli"}
 KNOWN_ELSEWHERE = re.compile(r"PGPASSWORD|POSTGRES_(USER|DB|PASSWORD)|PYTHON[A-Z]+|PIP_[A-Z_]+|PATH")
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY$")
@@ -380,6 +380,19 @@ def test_the_worker_starts_and_its_health_check_passes(surroundings: dict[str, s
     check = service("worker")["healthcheck"]["test"]
     with started(installed(service("worker")["command"]), surroundings, tmp_path):
         assert healthy(check, surroundings), (tmp_path / "celery.log").read_text()
+
+
+@pytest.mark.service
+def test_the_light_worker_starts_without_torch_and_its_health_check_passes(
+    surroundings: dict[str, str], tmp_path: Path
+) -> None:
+    check = service("light")["healthcheck"]["test"]
+    hidden = tmp_path / "hidden" / "torch.py"
+    hidden.parent.mkdir()
+    hidden.write_text("raise ImportError('the image of the light worker has no torch')")
+    bare = surroundings | {"PYTHONPATH": str(hidden.parent)}
+    with started(installed(service("light")["command"]), bare, tmp_path):
+        assert healthy(check, bare), (tmp_path / "celery.log").read_text()
 
 
 @pytest.mark.service

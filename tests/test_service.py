@@ -122,6 +122,24 @@ def test_everything_survives_a_kill_of_the_parent(folder: Path) -> None:
         assert versions(api) == ["net-v1", "net-v2"]
 
 
+def test_the_sweep_waits_behind_no_run(folder: Path) -> None:
+    """The one worker that trains is in mid-training; another model's batch closes all the same."""
+    with service(folder, EXPUNGE_LEASE_SECONDS="60") as up:
+        api = up.api()
+        up.model(api)
+        up.close_gate()
+        api.post("/models", {"name": "other", "dataset": "clusters", "problem": "clusters", "policy": LENIENT})
+        up.until(lambda: (up.gate / "reached").exists(), "the training to be in its middle")
+        ticket = up.submit(api, range(40))
+        up.until(lambda: api.get("/batches", model="net", kind="unlearn")["items"], "the sweep to close the batch")
+        (batch,) = api.get("/batches", model="net", kind="unlearn")["items"]
+        assert batch["state"] == "ready"
+        workers = [command for command in up.processes().values() if "celery worker " in command]
+        assert sorted("--queues light" in command for command in workers) == [False, False, True]
+        up.open_gate()
+        up.fulfilled(api, ticket)
+
+
 def test_a_lost_broker_costs_latency_only(folder: Path) -> None:
     with service(folder) as up:
         api = up.api()

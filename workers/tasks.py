@@ -1,8 +1,8 @@
-"""Celery tasks: each takes an id at most and calls one function. `celery -A workers.tasks worker` runs them."""
+"""Celery tasks: each takes an id at most and calls one function. `celery -A app.queue:celery worker` runs them."""
 
 from typing import Any
 
-from celery.signals import celeryd_init, setup_logging, task_prerun, worker_process_init
+from celery.signals import celeryd_init, setup_logging, task_prerun, worker_init, worker_process_init
 
 from app import logs, sweep
 from app.config import settings
@@ -32,9 +32,11 @@ def say_who_rang(task: Any, **_: object) -> None:
     logs.begin(task=task.name, **({"request_id": who} if who else {}))
 
 
+@worker_init.connect  # one whose pool is threads forks no child
 @worker_process_init.connect
-def fresh_connections(**_: object) -> None:
-    """A forked child must not share its parent's database connections, and logs as its settings say."""
+def begin(**_: object) -> None:
+    """A forked child must not share its parent's database connections; statements are bounded, and logs are as the
+    settings say."""
     engine.cache_clear()
     conf = settings()
     bound(engine(), conf.worker_statement_seconds, 0, conf.idle_transaction_seconds)

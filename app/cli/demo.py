@@ -78,7 +78,7 @@ def demo(
         service.configure(folder, "127.0.0.1", free_port())
         engine.cache_clear()
         with service.running(console.print) as supervisor:
-            step(begun, "Postgres, Redis, API, worker and beat are up")
+            step(begun, "Postgres, Redis, API, workers and beat are up")
             play(data, begun)
             if keep:
                 service.announce()

@@ -26,6 +26,7 @@ from embedded.redis import RedisServer
 from embedded.supervisor import Program, Refused, StartFailed, Supervisor
 
 DATABASE = "expunge"
+LIGHT = "light"  # as in app.queue, which would read the settings when it is imported
 VACATE_SECONDS = 5.0
 NO_VALUES = {"log_error_verbosity": "terse", "log_min_error_statement": "panic"}
 """Postgres would log the row that a constraint refused, and the statement: people's ids."""
@@ -36,7 +37,7 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on")] = None,
 ) -> None:
-    """Run the whole service until Ctrl-C: servers, API, one worker, beat.
+    """Run the whole service until Ctrl-C: servers, API, a worker that trains, a light one, beat.
 
     State lives in the data folder and survives restarts. DATABASE_URL, REDIS_URL and ARTIFACT_URL, when set, replace the
     private server of each.
@@ -142,9 +143,10 @@ def start_servers(supervisor: Supervisor, conf: Settings) -> None:
 
 
 def programs(conf: Settings) -> list[Program]:
-    """API, worker and beat, each the very command that a deployment runs."""
+    """API, both workers and beat, each the very command that a deployment runs."""
     celery = (sys.executable, "-m", "celery", "-A", "app.queue:celery")
     quiet = (*celery[:3], "--quiet", *celery[3:])  # beat's banner would be the one thing in its log that is no JSON
+    calm = ("--loglevel", "INFO", "--without-gossip")
     address = ("--host", conf.host, "--port", str(conf.port))
     return [
         Program(
@@ -155,10 +157,15 @@ def programs(conf: Settings) -> list[Program]:
         ),
         Program(
             "worker",
-            (*celery, "worker", "--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO", "--without-gossip"),
+            (*celery, "worker", "--exclude-queues", LIGHT, "--pool", "prefork", "--concurrency", "1", *calm),
             env=spare_a_core(),
             stop_seconds=10,  # a run that is cut off loses its lease; the next start takes it over
             death_signal=signal.SIGKILL,  # on SIGTERM it would finish its run first, beside its successor
+        ),
+        Program(
+            "light",
+            (*celery, "worker", "--queues", LIGHT, "--pool", "threads", "--concurrency", "4", *calm, "-n", "light@%h"),
+            stop_seconds=10,
         ),
         Program("beat", (*quiet, "beat", "--loglevel", "INFO", "--schedule", str(conf.home / "beat")), stop_seconds=5),
     ]

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from app import queue
+from app.cli import service
 from app.main import app
 from tests.app import story
 from tests.app.conftest import Caller
@@ -47,6 +48,12 @@ def test_tasks_are_named_by_strings_that_the_workers_know() -> None:
     assert names == {"expunge.work", "expunge.sweep", "expunge.purge", "expunge.reference"}
     tasks = {entry["task"] for entry in queue.celery.conf.beat_schedule.values()}
     assert tasks == {queue.SWEEP, queue.PURGE}
+
+
+def test_what_takes_moments_waits_behind_no_training() -> None:
+    assert {task for task, where in queue.ROUTES.items() if where == queue.LIGHT} == {queue.SWEEP, queue.PURGE}
+    assert set(queue.celery.conf.task_queues) == {queue.HEAVY, queue.LIGHT} == {"celery", service.LIGHT}
+    assert queue.celery.conf.task_default_queue == queue.HEAVY
 
 
 def test_delivery_is_at_least_once() -> None:
