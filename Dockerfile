@@ -54,7 +54,7 @@ USER expunge
 EXPOSE 8420
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8420/readyz', timeout=4)"]
-CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8420", "--no-access-log", "--no-server-header"]
+CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8420", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "20"]
 
 FROM base AS worker
 COPY --from=worker-dependencies /opt/expunge /opt/expunge

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
 
     sweep_seconds: float = Field(default=5.0, gt=0, description="How often beat wakes the sweep")
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a claim holds without a heartbeat")
+    stop_seconds: float = Field(
+        default=10.0, ge=0, description="How long a worker told to stop may take to its next step"
+    )
     max_attempts: int = Field(default=3, ge=1, description="Runs of one batch before it is quarantined or bisected")
     retry_seconds: float = Field(
         default=5.0, ge=0, description="Wait before the second run of a batch; doubles each time"

@@ -129,6 +129,13 @@ def complete(
     tell(session, row, "reference.finished", scores=digest, seconds=round(seconds, 3), **told)
 
 
+def give_back(session: Session, lease: ReferenceLease) -> None:
+    """End an attempt whose worker is to stop: the reference is free at once, and the attempt does not count."""
+    row = fenced(session, lease)
+    row.state, row.attempt, row.lease_until, row.not_before = ReferenceState.PENDING, row.attempt - 1, None, func.now()
+    tell(session, row, "reference.given_back", epoch=lease.epoch)
+
+
 def fail(session: Session, lease: ReferenceLease, detail: str, *, again: bool) -> None:
     """End an attempt that raised. `again` says that another may help; without it the reference has failed at once."""
     row = fenced(session, lease)

@@ -525,6 +525,16 @@ def nothing_left(session: Session, lease: Lease) -> None:
     )
 
 
+def give_back(session: Session, lease: Lease) -> None:
+    """End a run whose worker is to stop: the batch is free at once, and no attempt at it was spent."""
+    batch = fenced(session, lease)
+    end_run(session, lease, "given back", "its worker was told to stop")
+    batches.move(batch, BatchState.READY)
+    batch.attempt -= 1
+    batch.lease_until, batch.not_before, batch.step = None, func.now(), "waiting for another worker"
+    audit.append(session, "run.given_back", "expunge", batch_id=batch.id, model_id=batch.model_id, epoch=lease.epoch)
+
+
 def fail(session: Session, lease: Lease, detail: str, *, again: bool) -> None:
     """End a run that raised. `again` says that another attempt may help; without it the batch is quarantined at once."""
     batch = fenced(session, lease)

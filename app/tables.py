@@ -464,7 +464,7 @@ class Run(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
-    """published, failed, ended, or null while it runs; a run whose lease was taken away stays null for ever."""
+    """published, failed, ended, given back, or null while it runs; a run whose lease was taken away stays null for ever."""
     detail: Mapped[str | None]
 
 

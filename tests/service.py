@@ -14,7 +14,7 @@ from app.cli.demo import free_port
 from embedded.processes import wait_for
 
 PROBLEMS = Path(__file__).parent / "problems"
-LONG = 90.0
+LONG = float(os.environ.get("EXPUNGE_TEST_SECONDS", "90"))  # a busy machine needs more
 EAGER = {"batching": {"max_wait_seconds": 0}}
 LENIENT = EAGER | {
     "accept_undetectable": True,
@@ -109,21 +109,23 @@ class Service:
     def open_gate(self) -> None:
         (self.gate / "closed").unlink()
 
-    def second_worker(self) -> subprocess.Popen[bytes]:
-        """Another worker beside the supervised one, as on a second machine."""
-        argv = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "app.queue:celery",
-            "worker",
-            "--pool",
-            "solo",
-            "--hostname",
-            "second@%h",
-        ]
-        return subprocess.Popen(argv, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def second_worker(self, pool: str = "solo", queue: str = "app.queue:celery") -> subprocess.Popen[bytes]:
+        """Another worker beside the supervised one, as on a second machine. Its log is `second.log`."""
+        argv = [sys.executable, "-m", "celery", "-A", queue, "worker", "--pool", pool, "--concurrency", "1"]
+        argv += ["--hostname", "second@%h", "--loglevel", "INFO"]
+        with (self.folder / "second.log").open("a") as log:
+            return subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log)
+
+    def started(self, mark: str) -> list[int]:
+        """The processes whose command line holds `mark` and that are no other such one's child: a worker's parent, say."""
+        found = {pid for pid, command in self.processes().items() if mark in command}
+        return sorted(pid for pid in found if parent_of(pid) not in found)
+
+    def terminate(self, mark: str) -> None:
+        """SIGTERM for the program of that command line, and wait until it has ended."""
+        (pid,) = self.started(mark)
+        os.kill(pid, signal.SIGTERM)
+        self.until(lambda: pid not in self.processes(), f"{mark} to end")
 
     def processes(self) -> dict[int, str]:
         """Every process that belongs to this service: pid to command line.
@@ -152,6 +154,13 @@ class Service:
             except ProcessLookupError:
                 continue
         return len(doomed)
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0  # it has just ended
 
 
 @contextmanager

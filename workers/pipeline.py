@@ -15,10 +15,12 @@ from app.queue import ring_references
 from app.tables import BatchKind, Decision, Version, VersionKind
 from unlearning.gradients import NonFinite
 from unlearning.training import Diverged
+from workers import stopping
 from workers.context import Context
 from workers.problems import Refused
 from workers.pulse import Pulse
 from workers.rungs import anchor, prepare_next, task_for
+from workers.stopping import Stopping
 from workers.training import retrain
 from workers.updates import approximate
 
@@ -28,9 +30,10 @@ TICKETS_A_LINE = 200
 
 
 def work(model_id: int) -> None:
-    """Work off everything of the model that is due, batch after batch, until nothing is or another worker has it."""
+    """Work off everything of the model that is due, batch after batch, until nothing is, another worker has it, or this one
+    is to stop."""
     worker = f"{platform.node()}:{os.getpid()}"
-    while True:
+    while not stopping.asked():
         with transaction() as session:
             batches.close_due(session, model_id)
         with transaction() as session:
@@ -59,6 +62,9 @@ def run(lease: runs.Lease) -> None:
             version = climb(context)
         except StaleEpoch:
             log.warning("run.superseded")
+            return
+        except Stopping:
+            pulse.give_back()
             return
         except Exception as error:  # noqa: BLE001 - a user's Problem may raise anything, and the ticket must outlive it
             failed(lease, error)

@@ -25,10 +25,11 @@ from unlearning.division import GROUP, left_out
 from unlearning.problem import Indices, Samples
 from unlearning.splits import split_unseen
 from unlearning.training import restore, train
-from workers import artifacts, banks, pipeline
+from workers import artifacts, banks, pipeline, stopping
 from workers.context import device
 from workers.problems import Refused, load_for
 from workers.pulse import Pulse
+from workers.stopping import Stopping
 
 log = structlog.get_logger()
 
@@ -38,7 +39,9 @@ LOOK_SECONDS = 1.0
 
 def work() -> None:
     """Finish what a lost worker has left of a table, then train one reference, if one waits. One alone: whatever else waits
-    in the queue has its turn after it."""
+    in the queue has its turn after it. None in a worker that is to stop."""
+    if stopping.asked():
+        return
     banks.assemble_whole()
     with transaction() as session:
         lease = references.claim(session, f"{platform.node()}:{os.getpid()}")
@@ -57,6 +60,8 @@ def run(lease: ReferenceLease, dead: Indices) -> None:
             log.info("reference.finished")
         except StaleEpoch:
             log.warning("reference.superseded")
+        except Stopping:
+            pulse.give_back()
         except Exception as error:  # noqa: BLE001 - a user's Problem may raise anything
             failed(lease, error)
 
@@ -125,7 +130,7 @@ class TicketsFirst:
         """Spent on tickets so far."""
 
     def step(self, fraction: float, text: str) -> None:
-        """Renew, and look for tickets where a second has passed. Raises `StaleEpoch` when the reference is no longer ours."""
+        """Renew, and look for tickets where a second has passed. Raises as `Pulse.step` does."""
         self.pulse.step(fraction, text)
         begun = time.monotonic()
         if begun - self.looked < LOOK_SECONDS:

@@ -2,12 +2,20 @@
 
 from typing import Any
 
-from celery.signals import celeryd_init, setup_logging, task_prerun, worker_init, worker_process_init
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+    worker_shutting_down,
+)
 
 from app import logs, sweep
 from app.config import settings
 from app.db import bound, engine
 from app.queue import PURGE, REFERENCE, RUNG_BY, SWEEP, WORK, celery, nudge, ring_references
+from workers import stopping
 
 __all__ = ["celery"]
 
@@ -41,6 +49,18 @@ def begin(**_: object) -> None:
     conf = settings()
     bound(engine(), conf.worker_statement_seconds, 0, conf.idle_transaction_seconds)
     logs.configure()
+
+
+@worker_process_init.connect
+def hear_of_a_stop(**_: object) -> None:
+    """A child may be signalled itself; the parent, and a worker that has no child, is by Celery."""
+    stopping.forked.set()
+
+
+@worker_shutting_down.connect
+def tell_runs(**_: object) -> None:
+    """The parent got a signal to stop: the run in its child is to hear of it."""
+    stopping.tell()
 
 
 @celery.task(name=WORK)

@@ -28,6 +28,8 @@ from embedded.supervisor import Program, Refused, StartFailed, Supervisor
 DATABASE = "expunge"
 LIGHT = "light"  # as in app.queue, which would read the settings when it is imported
 VACATE_SECONDS = 5.0
+DRAIN_SECONDS = 20
+DRAIN = ("--timeout-graceful-shutdown", str(DRAIN_SECONDS))  # requests under way get their answer
 NO_VALUES = {"log_error_verbosity": "terse", "log_min_error_statement": "panic"}
 """Postgres would log the row that a constraint refused, and the statement: people's ids."""
 
@@ -151,15 +153,16 @@ def programs(conf: Settings) -> list[Program]:
     return [
         Program(
             "api",
-            (sys.executable, "-m", "uvicorn", "app.main:app", *address, "--no-access-log", "--no-server-header"),
+            (sys.executable, "-m", "uvicorn", "app.main:app", *address, "--no-access-log", "--no-server-header", *DRAIN),
             ready=lambda: answers(f"{conf.url}/readyz"),
-            stop_seconds=10,
+            ready_seconds=120,  # a small machine that is busy takes its time over the imports
+            stop_seconds=DRAIN_SECONDS + 5,
         ),
         Program(
             "worker",
             (*celery, "worker", "--exclude-queues", LIGHT, "--pool", "prefork", "--concurrency", "1", *calm),
             env=spare_a_core(),
-            stop_seconds=10,  # a run that is cut off loses its lease; the next start takes it over
+            stop_seconds=conf.stop_seconds + 5,  # by then its run has given its batch back
             death_signal=signal.SIGKILL,  # on SIGTERM it would finish its run first, beside its successor
         ),
         Program(
