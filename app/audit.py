@@ -17,7 +17,7 @@ from sqlalchemy import Result, func, select
 from sqlalchemy.orm import Session
 
 from app.db import cursor
-from app.tables import AuditEvent, AuditHead, Batch, Ticket, Version
+from app.tables import AuditEvent, AuditHead, Batch, Restoration, Ticket, Version
 
 # Takes the next number, chains the hash and writes the event, for a statement that has its text in `event`.
 CHAIN = """
@@ -87,11 +87,13 @@ def timeline(
 
 @dataclass(frozen=True)
 class Verification:
-    """What `expunge audit verify` found: how far it read, and the first thing that does not hold."""
+    """What `expunge audit verify` found: how far it read, the first thing that does not hold, and where the log goes on
+    from a back-up instead of from what came after it."""
 
     events: int
     head: str
     fault: str | None
+    restored: tuple[str, ...] = ()
 
 
 def verify(session: Session) -> Verification:
@@ -104,7 +106,42 @@ def verify(session: Session) -> Verification:
         seq, running, fault = follow(found)
     if fault is None and (head.seq, head.hash) != (seq, running):
         fault = f"the log ends at event {seq}, its head says {head.seq}"
-    return Verification(seq, running.hex(), fault or beyond_head(session) or unexplained(session))
+    fault = fault or beyond_head(session) or unexplained(session) or unmarked(session)
+    return Verification(seq, running.hex(), fault, tuple(restorations(session)))
+
+
+def unmarked(session: Session) -> str | None:
+    """A restoration that the log does not tell of where it happened, right after the back-up's last event."""
+    event = select(AuditEvent.seq).where(AuditEvent.kind == "installation.restored")
+    told = session.scalar(select(func.count()).select_from(event.subquery())) or 0
+    kept = session.scalar(select(func.count()).select_from(Restoration)) or 0
+    if told != kept:
+        return f"{kept} restorations stand against {told} installation.restored events"
+    for row in session.scalars(select(Restoration).order_by(Restoration.id)):
+        found = session.scalar(select(AuditEvent.hash).where(AuditEvent.seq == row.seq))
+        if row.seq and found != row.hash:
+            return f"the log was restored at event {row.seq}, whose hash is not the back-up's"
+    return None
+
+
+def restorations(session: Session) -> list[str]:
+    """Where the log goes on from a back-up, in sentences."""
+    said = []
+    for row in session.scalars(select(Restoration).order_by(Restoration.id)):
+        sentence = (
+            f"Restored from back-up {row.backup}: after event {row.seq} ({row.hash.hex()}) this log goes on anew."
+        )
+        if row.resolved_at is None:
+            sentence += " What came after it is not replayed, and nothing is trained or published."
+        elif row.journal_hash is not None:
+            sentence += (
+                f" The lost log had gone on to event {row.journal_seq} ({row.journal_hash.hex()}), as far as it was "
+                f"exported; {row.resolved_by} replayed it."
+            )
+        else:
+            sentence += f" {row.resolved_by} declared that nothing newer came: {row.why}"
+        said.append(sentence)
+    return said
 
 
 def rows(session: Session, last: int) -> Result[Any]:

@@ -89,6 +89,14 @@ def transaction() -> Iterator[Session]:
 
 
 @contextmanager
+def snapshot() -> Iterator[Session]:
+    """One look at the whole database, that nothing committed meanwhile changes. Nothing can be written."""
+    with Session(engine(), expire_on_commit=False) as session, session.begin():
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True})
+        yield session
+
+
+@contextmanager
 def cursor(session: Session) -> Iterator[psycopg.Cursor[Any]]:
     """The driver's cursor in the session's transaction, where SQLAlchemy's share of a statement's time would be most of
     it. Errors come out as SQLAlchemy's, so that callers know one kind; values never stand in them.

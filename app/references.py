@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app import audit, banks, lineage
+from app import audit, banks, lineage, lockdown
 from app.banks import Changed
 from app.config import settings
 from app.db import changed
@@ -60,7 +60,10 @@ def due(session: Session) -> int:
 
 
 def claim(session: Session, worker: str) -> ReferenceLease | None:
-    """Take the oldest claimable reference of any bank, or None. One whose attempts are spent is not taken but failed."""
+    """Take the oldest claimable reference of any bank, or None. One whose attempts are spent is not taken but failed. None is
+    claimed on a database that was just restored."""
+    if lockdown.unresolved(session) is not None:
+        return None
     query = select(Reference).where(claimable()).order_by(Reference.bank_id, Reference.number).limit(1)
     while (row := session.scalar(query.with_for_update(skip_locked=True))) is not None:
         if row.attempt < settings().max_attempts:

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from app import audit, banks, batches, consent, disclosure, due, lineage, policy, tickets
+from app import audit, banks, batches, consent, disclosure, due, lineage, lockdown, policy, tickets
 from app.config import settings
 from app.db import changed
 from app.errors import Conflict, StaleEpoch
@@ -97,8 +97,10 @@ def claim(session: Session, model_id: int, worker: str) -> Lease | None:
     """Take the model's oldest claimable batch, or None when there is none or another worker is choosing one just now.
 
     Attempt and epoch rise by one. A batch whose attempts are spent is not taken but quarantined, or split to find the
-    ticket that poisons it.
+    ticket that poisons it. Nothing is claimed on a database that was just restored.
     """
+    if lockdown.unresolved(session) is not None:
+        return None
     locked = select(Model).where(Model.id == model_id).with_for_update(key_share=True, skip_locked=True)
     model = session.scalar(locked)
     if model is None:
@@ -365,10 +367,11 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     With it the reference bank ends, where the version was trained, or is purged of what was forgotten: `purge` is what a
     worker has rewritten of it, and `banks.Changed` is raised when the bank keeps something else by now.
 
-    Raises `StaleEpoch` when the lease is gone or the model's current version is no longer the batch's parent, `Stopped`
-    when approximate updates of the model were stopped since the verdict. That the verdict says publish about these bytes,
-    and that a parent has one child, are constraints of the table.
+    Raises `Locked` on a database that was just restored, `StaleEpoch` when the lease is gone or the model's current
+    version is no longer the batch's parent, `Stopped` when approximate updates of the model were stopped since the verdict.
+    That the verdict says publish about these bytes, and that a parent has one child, are constraints of the table.
     """
+    lockdown.refuse(session)
     batch = fenced(session, lease)
     parent_id = lease.parent.id if lease.parent else None
     model = session.scalars(select(Model).where(Model.id == lease.model_id).with_for_update(key_share=True)).one()

@@ -40,7 +40,11 @@ ABSENT = (NotFoundError, FileNotFoundError)
 @lru_cache
 def store() -> ObjectStore:
     """The object store of this process."""
-    address = settings().artifacts
+    return opened(settings().artifacts)
+
+
+def opened(address: str) -> ObjectStore:
+    """The store of any address. A folder is made."""
     parts = urlparse(address)
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
@@ -136,9 +140,16 @@ def reached() -> None:
 
 def verify(digest: str) -> None:
     """Raise unless the stored bytes match their digest; memory flat."""
+    for _ in verified(digest):
+        pass
+
+
+def verified(digest: str) -> Iterator[bytes]:
+    """The bytes as they come, for whoever throws them away when `Corrupt` is raised at their end."""
     seen = hashlib.sha256()
     for chunk in chunks(digest):
         seen.update(chunk)
+        yield chunk
     if seen.hexdigest() != digest:
         raise Corrupt(damaged(digest))
 

@@ -2,8 +2,9 @@
 
 import structlog
 from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
 
-from app import batches, references, schedules, store, tickets, versions
+from app import batches, lockdown, references, schedules, store, tickets, versions
 from app.config import settings
 from app.db import transaction
 from app.tables import Bank, Batch, Model, Obligation, ObligationState, Reference, Verdict, Version
@@ -17,6 +18,9 @@ def due() -> list[int]:
     Each model in a transaction of its own: one that fails holds no other up.
     """
     with transaction() as session:
+        if lockdown.unresolved(session) is not None:
+            log.warning("locked", why=lockdown.SAYS)
+            return []
         schedules.run_due(session)
         owes = select(Obligation.model_id).where(Obligation.state == ObligationState.PENDING)
         marked = or_(Model.held.is_not(None), Model.flush_requested_at.is_not(None))
@@ -52,10 +56,15 @@ def purge() -> int:
 def referenced() -> set[str]:
     """Digests of all artifacts that a row still names."""
     with transaction() as session:
-        kept = set(session.scalars(select(Version.weights_digest).where(Version.weights_purged_at.is_(None))))
-        kept |= set(session.scalars(select(Version.gradients_digest).where(Version.gradients_digest.is_not(None))))
-        kept |= set(session.scalars(select(Version.records_digest).where(Version.records_digest.is_not(None))))
-        kept |= set(session.scalars(select(Bank.digest).where(Bank.digest.is_not(None))))
-        kept |= set(session.scalars(select(Reference.digest).where(Reference.digest.is_not(None))))
-        forgotten = select(Verdict.method["forget_sha256"].as_string()).where(Verdict.method.has_key("forget_sha256"))
-        return kept | set(session.scalars(forgotten))
+        return named(session)
+
+
+def named(session: Session) -> set[str]:
+    """As `referenced`, by one look at the database where the session has one."""
+    kept = set(session.scalars(select(Version.weights_digest).where(Version.weights_purged_at.is_(None))))
+    kept |= set(session.scalars(select(Version.gradients_digest).where(Version.gradients_digest.is_not(None))))
+    kept |= set(session.scalars(select(Version.records_digest).where(Version.records_digest.is_not(None))))
+    kept |= set(session.scalars(select(Bank.digest).where(Bank.digest.is_not(None))))
+    kept |= set(session.scalars(select(Reference.digest).where(Reference.digest.is_not(None))))
+    forgotten = select(Verdict.method["forget_sha256"].as_string()).where(Verdict.method.has_key("forget_sha256"))
+    return kept | set(session.scalars(forgotten))

@@ -685,3 +685,24 @@ class Tally(Base):
     labels: Mapped[str] = mapped_column(primary_key=True)
     """A JSON list."""
     value: Mapped[float] = mapped_column(Float)
+
+
+class Restoration(Base):
+    """That this database came out of a back-up: which one, where its audit log ended, and what was done about the tickets
+    that came after it. Nothing is trained or published while one is unresolved; see lockdown.py."""
+
+    __tablename__ = "restoration"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    backup: Mapped[str]
+    taken_at: Mapped[datetime]
+    schema: Mapped[str]
+    seq: Mapped[int]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    restored_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[str | None]
+    why: Mapped[str | None]
+    """Given by whoever declares that nothing newer came; null where the journal was replayed."""
+    journal_seq: Mapped[int | None]
+    journal_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Where the lost installation's log ended, as far as it was exported."""

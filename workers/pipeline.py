@@ -42,7 +42,9 @@ def work(model_id: int) -> None:
             return
         with logs.about(batch=str(lease.batch_id), model=lease.model, epoch=lease.epoch):
             announce(lease)
-            run(lease)
+            mine = run(lease)
+        if not mine:
+            return
 
 
 def announce(lease: runs.Lease) -> None:
@@ -54,26 +56,28 @@ def announce(lease: runs.Lease) -> None:
         log.info("run.claimed", kind=lease.kind, attempt=lease.attempt, of=len(taken), tickets=part)
 
 
-def run(lease: runs.Lease) -> None:
-    """One attempt at a batch. Whatever it raises becomes a failed run, unless the batch has gone to another."""
+def run(lease: runs.Lease) -> bool:
+    """One attempt at a batch. Whatever it raises becomes a failed run. False when the batch has gone to another, or was
+    given back: then this worker leaves the model alone."""
     with Pulse(lease) as pulse:
         context = Context(lease, pulse)
         try:
             version = climb(context)
         except StaleEpoch:
             log.warning("run.superseded")
-            return
+            return False
         except Stopping:
             pulse.give_back()
-            return
+            return False
         except Exception as error:  # noqa: BLE001 - a user's Problem may raise anything, and the ticket must outlive it
             failed(lease, error)
-            return
+            return True
     if version is not None:
         log.info("run.published", version=version.number)
         if lease.policy.bank.build == "training" and version.kind is not VersionKind.UNLEARNED:
             ring_references(sweep.references_due())
         settle(context, version)
+    return True
 
 
 def climb(context: Context) -> Version | None:

@@ -3,6 +3,7 @@ work when it is lost, and gives it back when the worker is told to stop."""
 
 import threading
 import time
+from contextlib import ExitStack
 from contextvars import copy_context
 from types import TracebackType
 
@@ -46,10 +47,11 @@ class Pulse:
         self.done = threading.Event()
         self.shown = 0.0
         self.writing = threading.Lock()
+        self.listening = ExitStack()
         self.thread = threading.Thread(target=copy_context().run, args=(self._beat,), name="pulse", daemon=True)
 
     def __enter__(self) -> "Pulse":
-        stopping.pulses += 1
+        self.listening.enter_context(stopping.listening())
         self.thread.start()
         return self
 
@@ -58,7 +60,7 @@ class Pulse:
     ) -> None:
         self.done.set()
         self.thread.join()
-        stopping.pulses -= 1
+        self.listening.close()
 
     def step(self, fraction: float, text: str) -> None:
         """Say what is being done. Raises `StaleEpoch` when another worker has it, `Stopping` when this one is to stop."""

@@ -9,19 +9,20 @@ a commit.
 """
 
 import mmap
-import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 told = mmap.mmap(-1, 1)
 """One byte that the parent and every child it forks share. The parent writes it, a child only reads it."""
 
 here = threading.Event()
-"""Set in a child that got the signal itself, as from whoever stops all processes of a unit or a group."""
+"""Set while a run ends in a child that got the signal itself, as from whoever stops all processes of a unit or a group."""
 
-pulses = 0
-"""Runs under way in this process."""
+forked = threading.Event()
+"""Set in a child. In the parent, and where there is only one process, SIGTERM is Celery's."""
 
 
 class Stopping(Exception):
@@ -37,13 +38,20 @@ def asked() -> bool:
     return told[0] == 1 or here.is_set()
 
 
-def listen() -> None:
-    """In a child: let SIGTERM stop the run that is under way, and end the child at once where none is."""
-    signal.signal(signal.SIGTERM, on_signal)
+@contextmanager
+def listening() -> Iterator[None]:
+    """Inside, SIGTERM to a child stops the run that is under way. Outside, it ends the child at once, as Celery has it."""
+    outermost = signal.getsignal(signal.SIGTERM) is not on_signal
+    if not (forked.is_set() and outermost and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        here.clear()
 
 
-def on_signal(number: int, _frame: FrameType | None) -> None:
+def on_signal(_number: int, _frame: FrameType | None) -> None:
     here.set()
-    if pulses == 0:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)

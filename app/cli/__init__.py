@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from sqlalchemy.exc import OperationalError
 
-from app.cli import approvals, audit, datasets, demo, keys, models, policies, schedules, service, tickets
+from app.cli import approvals, audit, datasets, demo, keys, models, policies, recovery, schedules, service, tickets
 from app.cli.console import errors
 from app.errors import ServiceError
 
@@ -23,6 +23,9 @@ app.command()(service.up)
 app.command()(demo.demo)
 app.command()(service.migrate)
 app.command()(models.retrain)
+app.command()(recovery.backup)
+app.command()(recovery.restore)
+app.command()(recovery.replay)
 app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys (on the service's own machine).")
 app.add_typer(datasets.app, name="datasets", help="Load and list manifests: which samples there are, and whose.")
 models.app.command()(approvals.approvals)

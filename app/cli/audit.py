@@ -12,6 +12,8 @@ from app import audit
 from app.cli.console import Api, api, console, interval, part
 from app.db import transaction
 from app.errors import ServiceError
+from app.recovery import journal
+from app.recovery.archive import open_archive
 
 app = typer.Typer(no_args_is_help=True)
 STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
@@ -74,3 +76,16 @@ def verify() -> None:
         console.print(f"The log does not hold: {found.fault}. {found.events} events before it do.", style="red")
         sys.exit(1)
     console.print(f"{found.events} events, unbroken. Head {found.head}", highlight=False, soft_wrap=True)
+    for sentence in found.restored:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(to: Annotated[str, typer.Argument(help="Folder, or an address such as s3://bucket/prefix")]) -> None:
+    """Write what the log holds since the last export, with what a replay needs, to a place of its own."""
+    made = journal.export(open_archive(to))
+    if made is None:
+        console.print("Nothing is new.")
+        return
+    told = f"Segment {made.number}: events {made.begins.seq + 1} to {made.ends.seq}. SHA-256 {made.sha256}"
+    console.print(told, highlight=False, soft_wrap=True)

@@ -167,15 +167,29 @@ def test_a_reference_is_given_back(lenient: Line, monkeypatch: pytest.MonkeyPatc
 def test_a_child_that_is_signalled_itself_ends_when_it_is_idle_and_not_before() -> None:
     """systemd signals every process of a unit, the children too."""
     script = (
-        "import os, signal, sys\n"
+        "import os, signal\n"
         "from workers import stopping\n"
-        "stopping.listen()\n"
-        "stopping.pulses = 1\n"
-        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "stopping.forked.set()\n"
+        "with stopping.listening():\n"
+        "    with stopping.listening():\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print(stopping.asked(), flush=True)\n"
         "print(stopping.asked(), flush=True)\n"
-        "stopping.pulses = 0\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
-    assert (done.stdout, done.returncode) == ("True\n", -signal.SIGTERM)
+    assert (done.stdout, done.returncode) == ("True\nFalse\n", -signal.SIGTERM)
+
+
+@pytest.mark.service
+def test_a_run_that_gave_up_alone_leaves_its_model_to_others(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    lenient.submit(range(40))
+    stopping.forked.set()
+    try:
+        at_first_read(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        lenient.work()
+    finally:
+        stopping.forked.clear()
+    assert lenient.batch().state is BatchState.READY
+    assert not stopping.asked()

@@ -1,0 +1,33 @@
+"""What a restored installation may not do before it knows of every tombstone.
+
+A back-up knows nothing of the tickets that came after it. Until they are replayed from the exported journal, or somebody
+declares by name that there were none, no batch and no reference is claimed, and no version is published. Tickets are
+accepted meanwhile.
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import StaleEpoch
+from app.tables import Restoration
+
+SAYS = (
+    "Restored from a back-up: nothing is trained, unlearned or published before the tickets that came after it are replayed. "
+    "Run `expunge replay JOURNAL`."
+)
+
+
+class Locked(StaleEpoch):
+    """Something was about to be published on a restored installation."""
+
+
+def unresolved(session: Session) -> Restoration | None:
+    """The restoration that still holds everything up, or None."""
+    query = select(Restoration).where(Restoration.resolved_at.is_(None)).order_by(Restoration.id.desc()).limit(1)
+    return session.scalar(query)
+
+
+def refuse(session: Session) -> None:
+    """Raise `Locked` while a restoration is unresolved."""
+    if unresolved(session) is not None:
+        raise Locked(SAYS)
