@@ -153,7 +153,16 @@ def programs(conf: Settings) -> list[Program]:
     return [
         Program(
             "api",
-            (sys.executable, "-m", "uvicorn", "app.main:app", *address, "--no-access-log", "--no-server-header", *DRAIN),
+            (
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "app.main:app",
+                *address,
+                "--no-access-log",
+                "--no-server-header",
+                *DRAIN,
+            ),
             ready=lambda: answers(f"{conf.url}/readyz"),
             ready_seconds=120,  # a small machine that is busy takes its time over the imports
             stop_seconds=DRAIN_SECONDS + 5,

@@ -55,5 +55,7 @@ def put(session: Session, model: Model, data: dict[str, Any], author: str) -> bo
     newest = session.scalar(select(func.max(Policy.number)).where(Policy.model_id == model.id)) or 0
     if data["number"] != newest + 1:
         return False
-    session.add(Policy(model_id=model.id, number=data["number"], body=data["policy"], author=author))
+    made = Policy(model_id=model.id, number=data["number"], body=data["policy"], author=author)
+    made.approved_by = data["approved_by"]
+    session.add(made)
     return True

@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -75,9 +76,11 @@ def lines(archive: ObjectStore, number: int) -> Iterator[tuple[dict[str, Any], S
         with gzip.GzipFile(fileobj=seen, mode="rb") as file:  # type: ignore[call-overload]  # it reads, and no more is asked
             for line in file:
                 body = json.loads(line)
-                head = head or body
+                if head is None:
+                    segment(body, "")  # raises where it is none
+                    head = body
                 yield body, None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"Segment {number} of the journal is damaged.") from error
     seen.read()
     if head is None or head.get("format") != FORMAT or head["number"] != number:
@@ -278,8 +281,8 @@ def check_joint(head: Segment, previous: Segment | None) -> None:
 def chained(running: Head, event: dict[str, Any], number: int) -> Head:
     """The head after the event. Raises `Corrupt` when its hash does not follow."""
     following = running.seq + 1
-    hashed = bytes.fromhex(running.hash) + following.to_bytes(8, "big") + str(event["body"]).encode()
+    hashed = bytes.fromhex(running.hash) + following.to_bytes(8, "big") + str(event.get("body")).encode()
     digest = hashlib.sha256(hashed).hexdigest()
-    if event["seq"] != following or event["hash"] != digest:
+    if event.get("seq") != following or event.get("hash") != digest:
         raise Corrupt(f"Event {following} in segment {number} of the journal was changed: its hash does not follow.")
     return Head(following, digest)

@@ -64,24 +64,17 @@ def read(archive: ObjectStore, restored: Restoration) -> Newer:
         Corrupt: the journal does not hold.
     """
     newer, back_up = Newer(), Head(restored.seq, restored.hash.hex())
-    passed = back_up == journal.START
+    passed = later = back_up == journal.START
     for what, body in journal.walk(archive):
         if what == "segment":
             newer.ends, newer.written_at = body.ends, body.written_at
-        elif not passed:
-            passed = what == "event" and (body["seq"], body["hash"]) == (back_up.seq, back_up.hash)
-        elif what == "ticket":
+        elif what == "event":
+            later = passed
+            passed = passed or (body["seq"], body["hash"]) == (back_up.seq, back_up.hash)
+            if later:
+                note(newer, json.loads(body["body"]))
+        elif later:  # the event before it is
             newer.tickets[UUID(body["id"])] = body
-        else:
-            event = json.loads(body["body"])
-            if event["kind"] == "ticket.cancelled":
-                newer.cancelled.add(UUID(event["ticket"]))
-            elif event["kind"] in again.DONE:
-                newer.others.append(event)
-            elif event["kind"] in again.BY_HAND:
-                newer.by_hand[event["kind"]] += 1
-                if event["kind"] == "model.registered":
-                    newer.models.add(event["model"])
     if not passed:
         raise Conflict(
             f"The journal does not reach the back-up: it ends at event {newer.ends.seq}, and the back-up was taken at event "
@@ -89,6 +82,18 @@ def read(archive: ObjectStore, restored: Restoration) -> Newer:
             "declare it with --nothing-newer."
         )
     return newer
+
+
+def note(newer: Newer, event: dict[str, Any]) -> None:
+    """Sort one event by what is to be done about it."""
+    if event["kind"] == "ticket.cancelled":
+        newer.cancelled.add(UUID(event["ticket"]))
+    elif event["kind"] in again.DONE:
+        newer.others.append(event)
+    elif event["kind"] in again.BY_HAND:
+        newer.by_hand[event["kind"]] += 1
+        if event["kind"] == "model.registered":
+            newer.models.add(event["model"])
 
 
 def replay(session: Session, archive: ObjectStore, by: str) -> Replayed:

@@ -1,0 +1,617 @@
+"""Back-up, restore and replay against real Postgres: what is lost comes back, and nothing is trained before it has."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from alembic import command
+from sqlalchemy import func, select, text, update
+
+from app import audit, keys, lineage, lockdown, references, runs, store, sweep, tickets
+from app.db import alembic_config, check_schema, engine, transaction
+from app.errors import Conflict, Corrupt, NotFound, Unprocessable
+from app.recovery import backup, journal, replay
+from app.recovery import restore as restoring
+from app.recovery.archive import Manifest, open_archive, read_manifest
+from app.recovery.replay import Replayed
+from app.tables import (
+    BatchState,
+    Dataset,
+    Model,
+    ObligationState,
+    Policy,
+    Reason,
+    Restoration,
+    Run,
+    Ticket,
+    TicketState,
+    Version,
+    VersionKind,
+)
+from tests import databases
+from tests.app import story
+from tests.servers import Servers
+
+_number = count(1)
+Elsewhere = Callable[[], None]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    return str(tmp_path / "archive")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    """Where the journal goes: another place than the back-ups."""
+    return str(tmp_path / "journal")
+
+
+@pytest.fixture
+def elsewhere(database: str, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    """Lose everything: from here on this process uses another database, empty and not even migrated, and another store."""
+    made: list[str] = []
+
+    def lose() -> None:
+        made.append(f"restored_{next(_number)}")
+        monkeypatch.setenv("DATABASE_URL", servers.database_url(made[-1]))
+        monkeypatch.setenv("EXPUNGE_DATA_DIR", str(tmp_path / made[-1]))
+        databases.forget_settings()
+
+    yield lose
+    databases.forget_settings()
+    with psycopg.connect(servers.database_url("postgres"), autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def back_up(place: str) -> Manifest:
+    return backup.take(open_archive(place))
+
+
+def restore(place: str, name: str | None = None) -> Manifest:
+    opened = open_archive(place)
+    manifest = restoring.find(opened, name)
+    restoring.restore(opened, manifest)
+    return manifest
+
+
+def export(place: str) -> journal.Segment | None:
+    return journal.export(open_archive(place))
+
+
+def replayed(place: str) -> Replayed:
+    with transaction() as session:
+        return replay.replay(session, open_archive(place), "ada")
+
+
+def declare() -> None:
+    with transaction() as session:
+        replay.declare(session, "ada", "the intake was closed")
+
+
+def published(model_id: int, weights: bytes) -> Version:
+    """A version whose bytes are really kept."""
+    store.put(weights)
+    story.close(model_id)
+    return story.publish(story.claimed(model_id), weights)
+
+
+def lived() -> tuple[int, UUID]:
+    """An installation with something in every part of it: returns the model, and a ticket that is fulfilled."""
+    story.dataset(samples=40)
+    story.key()
+    model_id = story.register()
+    published(model_id, b"first")
+    ticket = story.submit(1, 2, external_id="case-1")
+    published(model_id, b"second")
+    return model_id, ticket
+
+
+def rows() -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, but for what a restoration adds to."""
+    with transaction() as session:
+        names = session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).all()
+        left_out = {"alembic_version", "restoration", "audit_head"}
+        return {
+            name: sorted((tuple(row) for row in session.execute(text(f"SELECT * FROM {name}"))), key=repr)
+            for name in set(names) - left_out
+        }
+
+
+def verification() -> audit.Verification:
+    with transaction() as session:
+        return audit.verify(session)
+
+
+def dead(dataset: str = "people") -> list[int]:
+    with transaction() as session:
+        dataset_id = session.scalars(select(Dataset.id).where(Dataset.name == dataset)).one()
+        return list(lineage.tombstoned(session, dataset_id))
+
+
+def test_everything_comes_back_row_by_row(archive: str, elsewhere: Elsewhere) -> None:
+    model_id, ticket = lived()
+    with transaction() as session:
+        tickets.submit(session, "tool", story.submission(3), "key-1", b"body")
+    made, before = back_up(archive), rows()
+    elsewhere()
+    restore(archive)
+    check_schema()
+    command.check(alembic_config())
+    after = rows()
+    told = [row for row in after["audit_event"] if row not in before["audit_event"]]
+    assert [row[1] for row in told] == ["installation.restored"]
+    assert {name: found for name, found in after.items() if name != "audit_event"} == {
+        name: found for name, found in before.items() if name != "audit_event"
+    }
+    assert verification().fault is None
+    assert verification().restored[0].startswith(f"Restored from back-up {made.name}")
+    assert store.get(made_weights(model_id)) == b"second"
+    declare()
+    assert story.ticket(ticket).state is TicketState.FULFILLED
+    with transaction() as session:
+        assert tickets.submit(session, "tool", story.submission(3), "key-1", b"body").replayed
+    assert story.dataset("more") > 1, "numbers go on after those that were restored"
+    assert story.register("m2") > model_id
+    story.work(model_id)
+
+
+def made_weights(model_id: int) -> str:
+    with transaction() as session:
+        current = session.get_one(Model, model_id).current_version_id
+        return session.get_one(Version, current).weights_digest
+
+
+def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_them(
+    database: str, archive: str, tmp_path: Path
+) -> None:
+    model_id, _ = lived()
+    first = back_up(archive)
+    files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "archive/artifacts").rglob("*/*/*")}
+    assert set(files) == set(first.artifacts) == {store.put(b"first"), store.put(b"second")}
+    with transaction() as session:
+        session.execute(update(Version).where(Version.number == 1).values(weights_purged_at=func.now()))
+    story.submit(5)
+    published(model_id, b"third")
+    second = back_up(archive)
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "archive/artifacts").rglob("*/*/*")}
+    assert {name: now[name] for name in files} == files
+    assert set(second.artifacts) == {store.put(b"second"), store.put(b"third")}
+    assert backup.prune(open_archive(archive), 1) == [first.name]
+    left = {path.name for path in (tmp_path / "archive").rglob("*") if path.is_file()}
+    assert store.put(b"first") not in left
+    assert set(second.artifacts) <= left
+    with pytest.raises(NotFound):
+        read_manifest(open_archive(archive), first.name)
+    assert restoring.find(open_archive(archive), None) == second
+
+
+def test_what_is_written_while_it_is_taken_is_in_it_whole_or_not_at_all(archive: str, elsewhere: Elsewhere) -> None:
+    lived()
+    came: list[UUID] = []
+
+    def busy(line: str) -> None:
+        if line.startswith("table "):
+            came.append(story.submit(10 + len(came)))
+
+    made = backup.take(open_archive(archive), busy)
+    assert len(came) > 10
+    elsewhere()
+    restore(archive)
+    assert not set(came) & {ticket.id for ticket in story.all_of(Ticket)}
+    assert dead() == [1, 2]
+    assert verification().events == made.head.seq + 1
+
+
+def test_weights_purged_meanwhile_are_looked_for_anew_and_the_rest_is_done_without(
+    archive: str, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id, _ = lived()
+    gradients = store.put(b"gradients")
+    copy, looks = backup.copy_artifacts, []
+
+    def purge_first(opened: Any, wanted: set[str]) -> Any:
+        looks.append(wanted)
+        if len(looks) == 1:
+            with transaction() as session:
+                session.execute(update(Version).where(Version.number == 1).values(weights_purged_at=func.now()))
+                session.execute(update(Version).where(Version.number == 2).values(gradients_digest=gradients))
+            store.delete(store.put(b"first"))
+        if len(looks) == 2:
+            with transaction() as session:
+                session.execute(update(Version).values(gradients_digest=None))
+            store.delete(gradients)
+        return copy(opened, wanted)
+
+    monkeypatch.setattr(backup, "copy_artifacts", purge_first)
+    made = back_up(archive)
+    assert len(looks) == 2
+    assert (made.missing, made.damaged) == ([gradients], [])
+    elsewhere()
+    restore(archive)
+    assert store.get(made_weights(model_id)) == b"second"
+
+
+def test_a_damaged_artifact_is_named_and_the_rest_backed_up(database: str, archive: str, tmp_path: Path) -> None:
+    lived()
+    (file,) = tmp_path.glob(f"artifacts/{store.path(store.put(b'second'))}")
+    file.write_bytes(b"other")
+    made = back_up(archive)
+    assert made.damaged == [file.name]
+    assert set(made.artifacts) == {store.put(b"first")}
+    file.unlink()
+    assert back_up(archive).damaged == [file.name], "gone, although a version names it"
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_a_backup_that_was_changed_is_refused_and_leaves_nothing(
+    archive: str, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    lived()
+    made = back_up(archive)
+    elsewhere()
+    table = tmp_path / f"archive/backups/{made.name}/tables/ticket.gz"
+    whole = table.read_bytes()
+    for damaged in (whole[: len(whole) // 2], gzip.compress(gzip.decompress(whole).replace(b"case-1", b"case-2"))):
+        table.write_bytes(damaged)
+        with pytest.raises(Corrupt, match=r"ticket\.gz"):
+            restore(archive)
+        assert tables_of_ours() == []
+    table.write_bytes(whole)
+    artifact = next((tmp_path / "archive/artifacts").rglob("*/*/*"))
+    store.delete(artifact.name)  # what is here already is not copied again
+    flip(artifact)
+    with pytest.raises(Corrupt, match=artifact.name):
+        restore(archive)
+    flip(artifact)
+    table.unlink()
+    with pytest.raises(NotFound, match=r"ticket\.gz"):
+        restore(archive)
+    table.write_bytes(whole)
+    restore(archive)
+
+
+def tables_of_ours() -> list[str]:
+    with engine().connect() as connection:
+        return list(connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")))
+
+
+def test_a_log_that_does_not_verify_is_refused(archive: str, elsewhere: Elsewhere) -> None:
+    lived()
+    with transaction() as session:
+        session.execute(text("ALTER TABLE audit_event DISABLE TRIGGER ALL"))
+        session.execute(text("UPDATE audit_event SET body = body || ' ' WHERE seq = 3"))
+    back_up(archive)
+    elsewhere()
+    with pytest.raises(Corrupt, match="event 3"):
+        restore(archive)
+    assert tables_of_ours() == []
+
+
+def test_a_newer_schema_and_a_filled_database_are_refused(archive: str, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    lived()
+    made = back_up(archive)
+    with pytest.raises(Conflict, match="not empty"):
+        restore(archive)
+    elsewhere()
+    manifest = tmp_path / f"archive/backups/{made.name}/manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"schema": "{made.schema}"', '"schema": "9999"'))
+    with pytest.raises(Unprocessable, match="9999"):
+        restore(archive)
+    with engine().begin() as connection:
+        connection.execute(text("CREATE TABLE somebody_elses (id int)"))
+    with pytest.raises(Conflict, match="not empty"):
+        restoring.restore(open_archive(archive), made)
+    with pytest.raises(NotFound):
+        restore(str(tmp_path / "nowhere"))
+
+
+def test_an_older_schema_is_restored_and_migrated(archive: str, elsewhere: Elsewhere) -> None:
+    """Into a database that is migrated and empty: what a fresh installation has."""
+    _, ticket = lived()
+    command.downgrade(alembic_config(), "0003")
+    made = back_up(archive)
+    assert made.schema == "0003"
+    elsewhere()
+    command.upgrade(alembic_config(), "head")
+    restore(archive)
+    check_schema()
+    command.check(alembic_config())
+    assert story.ticket(ticket).state is TicketState.FULFILLED
+    assert verification().fault is None
+    with transaction() as session:
+        assert lockdown.unresolved(session) is not None
+
+
+def test_nothing_is_claimed_or_published_before_the_tickets_are_known(archive: str, elsewhere: Elsewhere) -> None:
+    model_id, _ = lived()
+    story.submit(3)
+    story.close(model_id)
+    running = story.claimed(model_id)
+    verdict = story.record(running, b"late")
+    back_up(archive)
+    elsewhere()
+    restore(archive)
+    batch = story.batch(running.batch_id)
+    assert (batch.state, batch.attempt, batch.lease_epoch) == (BatchState.READY, 0, running.epoch + 1)
+    with transaction() as session:
+        assert session.get_one(Run, (running.batch_id, running.epoch)).outcome == "given back"
+        assert references.claim(session, "w") is None
+    assert story.claim(model_id) is None
+    assert sweep.due() == []
+    offered = story.candidate(running, b"late", verdict)
+    with pytest.raises(lockdown.Locked), transaction() as session:
+        runs.publish(session, running, offered)
+    accepted = story.submit(4)
+    assert story.ticket(accepted).state is TicketState.PENDING
+    with pytest.raises(RuntimeError, match="expunge replay"):
+        command.downgrade(alembic_config(), "0005")
+    declare()
+    with pytest.raises(runs.StaleEpoch), transaction() as session:
+        runs.publish(session, running, offered)  # a worker of the lost installation, still alive
+    story.work(model_id)
+    assert story.ticket(accepted).state is TicketState.FULFILLED
+    assert "ada declared that nothing newer came: the intake was closed" in verification().restored[0]
+    with pytest.raises(Conflict, match="not restored"):
+        declare()
+
+
+def test_tickets_after_the_backup_come_back_from_the_journal(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    model_id, known = lived()
+    waiting = story.submit(8)
+    back_up(archive)
+    export(log)
+    with transaction() as session:
+        asked = story.submission(3, 4, external_id="case-2", reason=Reason.UNLAWFUL_TRAINING)
+        newer = tickets.submit(session, "tool", asked, "key-2", b"body").ticket_id
+    published(model_id, b"third")
+    sharing = story.submit(4, 5, subjects=["p-10"], client="other")
+    story.cancel(regretted := story.submit(6))
+    resent = story.submit(7, external_id="case-3")
+    export(log)
+    elsewhere()
+    restore(archive)
+    again = story.submit(7, external_id="case-3")  # its client had no answer, and asks again before the replay
+    done = replayed(log)
+    assert (done.tickets, done.known, done.reopened, done.waiting) == (3, 0, 1, {})
+    found = {ticket.id: ticket for ticket in story.all_of(Ticket)}
+    assert {known, waiting, newer, sharing, resent, again} == set(found)
+    assert regretted not in found
+    assert found[newer].state is TicketState.PENDING, "the version that fulfilled it is lost"
+    assert (found[newer].client, found[newer].reason, found[newer].external_id) == (
+        "tool",
+        Reason.UNLAWFUL_TRAINING,
+        "case-2",
+    )
+    assert (found[resent].external_id, found[again].external_id) == (None, "case-3")
+    assert dead() == [1, 2, 3, 4, 5, 7, 8, 20, 21]
+    with transaction() as session:
+        kept = tickets.submit(session, "tool", asked, "key-2", b"body")
+    assert (kept.replayed, kept.ticket_id) == (True, newer)
+    assert verification().fault is None
+    (said,) = verification().restored
+    assert "ada replayed it" in said
+    story.retrain(model_id)
+    (version,) = [made for made in story.work(model_id) if made.kind is VersionKind.RETRAINED][-1:]
+    assert version.excluded_count == 9
+    assert all(ticket.state is TicketState.FULFILLED for ticket in story.all_of(Ticket))
+
+
+def test_a_ticket_taken_back_after_the_backup_is_taken_back_again(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    story.dataset()
+    model_id = story.register(policy=story.PATIENT)
+    published(model_id, b"first")
+    regretted = story.submit(3)
+    taken = story.submit(4)
+    back_up(archive)
+    story.cancel(regretted)
+    export(log)
+    elsewhere()
+    restore(archive)
+    assert replayed(log).cancelled == 1
+    assert story.ticket(regretted).state is TicketState.CANCELLED
+    assert story.obligation(taken, model_id).state is ObligationState.PENDING
+    assert dead() == [4]
+
+
+def test_what_was_forbidden_or_tightened_stays_so(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    model_id, _ = lived()
+    secret = story.key("leaver")
+    back_up(archive)
+    with transaction() as session:
+        keys.revoke(session, secret.split("_")[1], "admin")
+    story.replace(model_id, story.EAGER | {"thresholds": {"ue": 0.01}})
+    story.stop(model_id, "estimates miss the truth")
+    story.dataset("later")
+    export(log)
+    elsewhere()
+    restore(archive)
+    done = replayed(log)
+    assert done.again == 3
+    assert done.newer.by_hand == {"dataset.loaded": 1}
+    assert story.model(model_id).stopped == "estimates miss the truth"
+    newest = max(story.all_of(Policy), key=lambda policy: policy.number)
+    assert (newest.number, newest.body["thresholds"]["ue"]) == (2, 0.01)
+    with transaction() as session:
+        revoked = text("SELECT count(*) FROM api_key WHERE client = 'leaver' AND revoked_at IS NOT NULL")
+        assert session.scalar(revoked) == 1
+
+
+def test_a_dataset_loaded_after_the_backup_keeps_the_lock_until_it_is_back(
+    archive: str, log: str, elsewhere: Elsewhere
+) -> None:
+    lived()
+    back_up(archive)
+    story.dataset("later", samples=12)
+    with transaction() as session:
+        lost = tickets.submit(session, "tool", story.submission(3, dataset="later")).ticket_id
+    other = story.submit(9)
+    export(log)
+    elsewhere()
+    restore(archive)
+    assert replayed(log).waiting == {"later": 1}
+    assert other in {ticket.id for ticket in story.all_of(Ticket)}
+    with transaction() as session:
+        assert lockdown.unresolved(session) is not None
+    story.dataset("later", samples=13)
+    assert replayed(log).waiting == {"later": 1}, "of the same name, but not the same samples"
+    with engine().begin() as connection:
+        connection.execute(text("UPDATE dataset SET name = 'wrong' WHERE name = 'later'"))
+    story.dataset("later", samples=12)
+    done = replayed(log)
+    assert (done.tickets, done.known, done.waiting) == (1, 1, {})
+    assert lost in {ticket.id for ticket in story.all_of(Ticket)}
+    assert dead("later") == [3]
+
+
+def test_the_journal_holds_no_id_of_a_sample_or_a_subject(database: str, log: str, tmp_path: Path) -> None:
+    lived()
+    story.submit(3, subjects=["p-7"])
+    export(log)
+    (file,) = (tmp_path / "journal/journal").iterdir()
+    held = gzip.decompress(file.read_bytes()).decode()
+    assert '"ordinals":[3,14,15]' in held
+    for ordinal in (1, 2, 3, 14, 15):
+        assert story.sample(ordinal) not in held
+    assert "p-7" not in held
+
+
+def test_an_export_goes_on_where_the_last_one_ended(database: str, log: str) -> None:
+    lived()
+    first = export(log)
+    assert first is not None
+    assert export(log) is None, "nothing came but the export itself"
+    story.submit(5)
+    second = export(log)
+    assert second is not None
+    assert (second.number, second.begins, second.previous) == (2, first.ends, first.sha256)
+    events = [body for what, body in journal.walk(open_archive(log)) if what == "event"]
+    assert [event["seq"] for event in events] == list(range(1, second.ends.seq + 1))
+    told = [json.loads(event["body"]) for event in events if "audit.exported" in event["body"]]
+    assert [event["data"]["sha256"] for event in told] == [first.sha256]
+    assert verification().fault is None
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    held = gzip.decompress(path.read_bytes()).decode()
+    assert old in held
+    path.write_bytes(gzip.compress(held.replace(old, new, 1).encode()))
+
+
+def test_a_journal_that_was_changed_is_refused_whole(
+    archive: str, log: str, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    lived()
+    back_up(archive)
+    for ordinal in (5, 6, 7):
+        story.submit(ordinal)
+        export(log)
+    elsewhere()
+    restore(archive)
+    files = sorted((tmp_path / "journal/journal").iterdir())
+    kept = [file.read_bytes() for file in files]
+
+    def refused(match: str) -> None:
+        with pytest.raises(Corrupt, match=match):
+            replayed(log)
+        assert dead() == [1, 2]
+        for file, data in zip(files, kept, strict=True):
+            file.write_bytes(data)
+
+    rewrite(files[0], '"ordinals":[5]', '"ordinals":[]')
+    refused("Segment 1 of the journal is not the one that segment 2 follows")
+    rewrite(files[2], "erasure_request", "other")
+    refused("was changed")
+    files[1].unlink()
+    refused("missing between others")
+    files[0].write_bytes(kept[0][:200])
+    refused("Segment 1")
+    rewrite(files[2], '"seq":', '"nope":')
+    refused("Segment 3 of the journal is damaged")
+    rewrite(files[2], '"event":{"seq"', '"event":{"nope"')
+    refused("was changed")
+    assert replayed(log).tickets == 3
+
+
+def test_a_journal_of_another_log_or_one_that_ends_before_the_backup_is_no_answer(
+    archive: str, log: str, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    lived()
+    export(log)
+    story.submit(5)
+    back_up(archive)
+    elsewhere()
+    restore(archive)
+    with pytest.raises(Conflict, match="does not reach the back-up"):
+        replayed(log)
+    with pytest.raises(NotFound):
+        replayed(str(tmp_path / "nothing"))
+    with transaction() as session:
+        assert lockdown.unresolved(session) is not None
+    declare()
+    segment = export(log)
+    assert segment is not None
+    assert not segment.branch, "the log had passed through the journal's end"
+    elsewhere()
+    command.upgrade(alembic_config(), "head")
+    story.dataset()
+    with pytest.raises(Conflict, match="another log"):
+        export(log)
+
+
+def test_a_second_disaster(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    """The journal goes on after a restoration in the same place, as a branch; from it either back-up can be replayed."""
+    model_id, _ = lived()
+    old = back_up(archive)
+    story.submit(5)
+    export(log)
+    elsewhere()
+    restore(archive)
+    with pytest.raises(Conflict, match="Replay it first"):
+        export(log)
+    replayed(log)
+    branch = export(log)
+    assert branch is not None
+    assert branch.branch
+    assert branch.begins.seq == old.head.seq
+    story.submit(6)
+    back_up(archive)
+    story.submit(7)
+    export(log)
+    elsewhere()
+    restore(archive)
+    assert replayed(log).tickets == 1
+    assert dead() == [1, 2, 5, 6, 7]
+    assert len(verification().restored) == 2
+    elsewhere()
+    restore(archive, old.name)
+    assert replayed(log).tickets == 3
+    assert dead() == [1, 2, 5, 6, 7]
+    assert verification().fault is None
+    story.work(model_id)
+    assert all(ticket.state is TicketState.FULFILLED for ticket in story.all_of(Ticket))
+
+
+def test_a_restoration_that_the_log_does_not_tell_of_is_a_fault(archive: str, elsewhere: Elsewhere) -> None:
+    lived()
+    back_up(archive)
+    elsewhere()
+    restore(archive)
+    with transaction() as session:
+        session.execute(update(Restoration).values(hash=bytes(32)))
+    assert "whose hash is not the back-up's" in (verification().fault or "")
+    with transaction() as session:
+        session.execute(text("DELETE FROM restoration"))
+    assert "0 restorations stand against 1" in (verification().fault or "")
