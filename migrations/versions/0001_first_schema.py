@@ -485,6 +485,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Refused where it would drop what must not be read again, or the log of it."""
+    counts = {
+        t: op.get_bind().scalar(sa.text(f"SELECT count(*) FROM {t}")) for t in ("tombstone", "ticket", "audit_event")
+    }
+    if any(counts.values()):
+        raise RuntimeError(
+            f"{counts['tombstone']} tombstones, {counts['ticket']} tickets and {counts['audit_event']} events would be lost. "
+            "If that is meant, drop the database."
+        )
     op.drop_constraint(op.f("fk_model_current_version_id"), "model", type_="foreignkey")
     op.drop_constraint(op.f("fk_batch_parent_version_id"), "batch", type_="foreignkey")
     op.drop_constraint(op.f("fk_verdict_truth_version_id"), "verdict", type_="foreignkey")

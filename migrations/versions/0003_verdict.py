@@ -67,7 +67,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The tables' bytes are named by no row afterwards, and are collected like any such artifact."""
+    """The tables' bytes are named by no row afterwards, and are collected like any such artifact.
+
+    Refused while a model is stopped: older code knows of no stop, and would publish approximate updates again.
+    """
+    if op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM model WHERE stopped IS NOT NULL)")):
+        raise RuntimeError("A model is stopped. Look into the reason and run `expunge models resume` first.")
     op.drop_table("reference")
     op.drop_index("uq_bank_one_in_use", table_name="bank")
     op.drop_table("bank")
