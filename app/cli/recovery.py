@@ -9,7 +9,7 @@ import psycopg
 import typer
 
 from app.cli.console import console
-from app.cli.service import DATABASE, make_home
+from app.cli.service import DATABASE, NO_VALUES, make_home
 from app.config import settings
 from app.db import transaction
 from app.errors import ServiceError, Unprocessable
@@ -35,7 +35,7 @@ def database() -> Iterator[None]:
     make_home(conf.home)
     try:
         with exclusive(conf.home), Supervisor(conf.home / "log", say) as supervisor:
-            postgres = PostgresServer(conf.home / "postgres", conf.socket_dir)
+            postgres = PostgresServer(conf.home / "postgres", conf.socket_dir, options=NO_VALUES)
             postgres.prepare()
             supervisor.start(postgres.program())
             postgres.create_database(DATABASE)

@@ -90,8 +90,9 @@ ROWS: dict[str, list[Row]] = {
         ("proposal", {"id": 1, "model_id": 1, "state": "proposed", "base": 1, "body": CLOSED, "loosens": "{window}",
                       "author": "operator"}),
     ],
-    "0006": [
-        ("restoration", {"backup": "b", "taken_at": "2026-02-01Z", "schema": "0005", "seq": 0, "hash": b"h",
+    "0006": [("UPDATE version", {"id": 1, "weights_fetched_at": "2026-02-01Z", "disclosure": '{"samples": 1}'})],
+    "0007": [
+        ("restoration", {"backup": "b", "taken_at": "2026-02-01Z", "schema": "0006", "seq": 0, "hash": b"h",
                          "resolved_at": "2026-02-02Z", "resolved_by": "ada"}),
     ],
 }  # fmt: skip
