@@ -92,6 +92,9 @@ ROWS: dict[str, list[Row]] = {
     ],
     "0006": [("UPDATE version", {"id": 1, "weights_fetched_at": "2026-02-01Z", "disclosure": '{"samples": 1}'})],
     "0007": [
+        ("tally", {"name": "batches", "model_id": 1, "labels": "[]", "value": 2.0}),
+    ],
+    "0008": [
         ("restoration", {"backup": "b", "taken_at": "2026-02-01Z", "schema": "0006", "seq": 0, "hash": b"h",
                          "resolved_at": "2026-02-02Z", "resolved_by": "ada"}),
     ],
