@@ -21,7 +21,8 @@ from tests.service import LONG, Service, service
 
 pytestmark = pytest.mark.service
 
-WORKER = "app.queue:celery worker"
+WORKER = "app.queue:celery worker --exclude-queues"
+LIGHT = "app.queue:celery worker --queues"
 BEAT = "app.queue:celery beat"
 API = "uvicorn app.main:app"
 PATIENT = {"EXPUNGE_LEASE_SECONDS": "3600"}
@@ -138,7 +139,7 @@ def test_a_deploy_under_a_stream_of_tickets_loses_nothing(folder: Path) -> None:
         client = threading.Thread(target=stream)
         client.start()
         try:
-            for mark in (WORKER, API, BEAT) * 2:
+            for mark in (WORKER, API, LIGHT, BEAT) * 2:
                 before = len(accepted)
                 up.terminate(mark)
                 up.until(lambda mark=mark: up.started(mark), f"{mark} to be back")

@@ -47,7 +47,10 @@ def test_after_losing_everything_no_tombstoned_sample_is_trained_on(folder: Path
         assert (refused.returncode, "not empty" in refused.stderr) == (1, True)
         api = up.api()
         waiting = api.post("/retrains", {"model": "net", "why": "to see it wait"})["id"]
-        up.until(lambda: '"locked"' in (second / "log/worker.log").read_text(), "the sweep to find it locked")
+        up.until(
+            lambda: any('"locked"' in log.read_text() for log in (second / "log").glob("*.log")),
+            "the sweep to find it locked",
+        )
         assert api.get(f"/batches/{waiting}")["state"] == "ready"
         assert "not replayed" in up.command("audit", "verify").stdout
         assert "2 tickets over 60 samples are back" in up.command("replay", journal, "--by", "ada").stdout
