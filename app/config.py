@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -82,6 +83,28 @@ class SecretFiles(PydanticBaseSettingsSource):
         fields = self.settings_cls.model_fields.items()
         found = (self.get_field_value(field, name) for name, field in fields)
         return {key: value for value, key, _ in found if value is not None}
+
+
+def a_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < 32:
+        raise ValueError("must have 32 characters or more, such as `openssl rand -base64 32` prints")
+    return value
+
+
+def networks(value: str) -> str:
+    for part in value.split(","):
+        try:
+            ip_network(part.strip())
+        except ValueError:
+            raise ValueError("must be networks with commas between them, such as 10.0.0.0/8,fd00::/8") from None
+    return value
+
+
+def ports(value: str) -> str:
+    for part in value.split(","):
+        if not part.strip().isdecimal() or not 1 <= int(part) <= 65535:
+            raise ValueError("must be ports with commas between them, such as 443,8443")
+    return value
 
 
 class Settings(BaseSettings):
@@ -179,6 +202,23 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, SecretFiles(settings_cls)
 
+    webhook_secret: Annotated[SecretStr, AfterValidator(a_secret)] | None = Field(
+        default=None, description="What webhook secrets are derived from, 32 characters or more"
+    )
+    webhook_allow: Annotated[str, AfterValidator(networks)] | None = Field(
+        default=None, description="Private networks that webhooks may reach, such as `10.0.0.0/8,fd00::/8`"
+    )
+    webhook_http: bool = Field(default=False, description="Whether those may be reached without TLS")
+    webhook_ports: Annotated[str, AfterValidator(ports)] = Field(
+        default="443,8443", description="Ports that webhooks may reach"
+    )
+    webhook_seconds: float = Field(default=15.0, gt=0, le=60, description="Longest one webhook call may take")
+    webhook_retry_seconds: float = Field(
+        default=5.0, ge=0, description="Longest wait before the second call; four times as long each time, up to a day"
+    )
+    webhook_retry_days: float = Field(default=3.0, gt=0, le=30, description="How long a webhook is tried")
+    webhook_keep_days: int = Field(default=30, ge=1, description="How long webhook deliveries are kept")
+
     @model_validator(mode="after")
     def _knows_its_issuer(self) -> "Settings":
         if self.oidc_issuer is None:
@@ -189,6 +229,16 @@ class Settings(BaseSettings):
         if address.scheme != "https" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError("oidc_jwks_url must be https: whoever changes the keys on their way opens every door")
         return self
+
+    @property
+    def webhook_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The private networks that webhooks may reach."""
+        return [ip_network(part.strip()) for part in self.webhook_allow.split(",")] if self.webhook_allow else []
+
+    @property
+    def webhook_port_numbers(self) -> set[int]:
+        """The ports that webhooks may reach."""
+        return {int(part) for part in self.webhook_ports.split(",")}
 
     @property
     def home(self) -> Path:

@@ -104,6 +104,10 @@ class Unavailable(ServiceError):
     status, code, title = 503, "unavailable", "A server that this needs does not answer"
 
 
+class NotConfigured(ServiceError):
+    status, code, title = 503, "not_configured", "The installation lacks a setting that this needs"
+
+
 class StaleEpoch(ServiceError):
     """A run that lost its lease, or whose parent is no longer current, tried to write."""
 

@@ -52,6 +52,12 @@ def create(
     return made
 
 
+def scopes_of(session: Session, client: str) -> set[str]:
+    """What a client may do with all its live keys."""
+    held = select(ApiKey.scopes).where(ApiKey.client == client, is_live())
+    return {scope for scopes in session.scalars(held) for scope in scopes}
+
+
 def check_client(client: str) -> None:
     """Raise unless every log and page can show the name, and no identity provider's subject can be taken for it."""
     if client.startswith(PREFIX):

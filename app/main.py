@@ -23,7 +23,7 @@ from app.db import bound, check_schema, engine, too_slow
 from app.description import describe
 from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
 from app.headers import Headers
-from app.routes import approvals, banks, datasets, deletions, keys, models, pages, policies, retrains, system
+from app.routes import approvals, banks, datasets, deletions, keys, models, pages, policies, retrains, system, webhooks
 
 log = structlog.get_logger()
 
@@ -219,7 +219,7 @@ def make_app() -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    for module in (deletions, datasets, models, approvals, banks, policies, retrains, keys, system, pages):
+    for module in (deletions, datasets, models, approvals, banks, policies, retrains, webhooks, keys, system, pages):
         app.include_router(module.router)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # the way that FastAPI has for it
     return app

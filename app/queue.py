@@ -24,12 +24,14 @@ WORK = "expunge.work"
 SWEEP = "expunge.sweep"
 PURGE = "expunge.purge"
 REFERENCE = "expunge.reference"
+RELAY = "expunge.relay"
+DELIVER = "expunge.deliver"
 RUNG_BY = "expunge_request_id"
 """Header of a message: the id of the request that rang."""
 
 HEAVY = "celery"
 LIGHT = "light"
-ROUTES = {WORK: HEAVY, REFERENCE: HEAVY, SWEEP: LIGHT, PURGE: LIGHT}
+ROUTES = {WORK: HEAVY, REFERENCE: HEAVY, SWEEP: LIGHT, PURGE: LIGHT, RELAY: LIGHT, DELIVER: LIGHT}
 """Every task's queue."""
 
 
@@ -71,6 +73,7 @@ def make_celery() -> Celery:
         beat_schedule={
             # A tick that waited out the next one is worth nothing: it expires instead of piling up where nobody listens.
             "sweep": {"task": SWEEP, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
+            "relay": {"task": RELAY, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
             "purge": {"task": PURGE, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",
@@ -113,11 +116,18 @@ def ring_references(count: int) -> None:
     """Ring once for each reference that waits, after the commit, so that they spread over all workers. A bell too many
     finds nothing to do."""
     for _ in range(count):
-        try:
-            send(REFERENCE)
-        except Exception as error:  # noqa: BLE001 - as with `nudge`: the sweep catches up
-            log.warning("nudge.lost", task=REFERENCE, error=type(error).__name__)
+        if not ring(REFERENCE):
             return
+
+
+def ring(task: str) -> bool:
+    """Ring once for a task that takes nothing; says whether the broker took it."""
+    try:
+        send(task)
+    except Exception as error:  # noqa: BLE001 - as with `nudge`: the next tick catches up
+        log.warning("nudge.lost", task=task, error=type(error).__name__)
+        return False
+    return True
 
 
 def send(task: str, *args: Any) -> None:

@@ -574,12 +574,14 @@ def give_up(session: Session, batch: Batch, why: str, *, split: bool = True) -> 
     for obligation in owed:
         obligation.state = ObligationState.QUARANTINED
     session.flush()
-    session.execute(
+    held_up = session.scalars(
         update(Ticket)
         .where(Ticket.id.in_([o.ticket_id for o in owed]), Ticket.state == TicketState.WORKING)
         .values(state=TicketState.QUARANTINED)
-    )
-    audit.append(session, "batch.quarantined", "expunge", batch_id=batch.id, model_id=batch.model_id, why=why)
+        .returning(Ticket.id)
+    ).all()
+    told = {"why": why, "tickets": sorted(str(ticket_id) for ticket_id in held_up)}
+    audit.append(session, "batch.quarantined", "expunge", batch_id=batch.id, model_id=batch.model_id, **told)
 
 
 def bisect(session: Session, batch: Batch, obligations: list[Obligation]) -> str:

@@ -10,5 +10,6 @@ class Scope(StrEnum):
     POLICIES_WRITE = "policies:write"
     POLICIES_APPROVE = "policies:approve"
     RETRAINS_WRITE = "retrains:write"
+    WEBHOOKS_WRITE = "webhooks:write"
     METRICS_READ = "metrics:read"
     ADMIN = "admin"

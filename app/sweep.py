@@ -8,6 +8,7 @@ from app import batches, lockdown, references, schedules, store, tickets, versio
 from app.config import settings
 from app.db import transaction
 from app.tables import Bank, Batch, Model, Obligation, ObligationState, Reference, Verdict, Version
+from app.webhooks import deliveries
 
 log = structlog.get_logger()
 
@@ -42,7 +43,8 @@ def references_due() -> int:
 
 
 def purge() -> int:
-    """Drop weights whose days are over, idempotency keys past their term, and artifacts that no row names.
+    """Drop weights whose days are over, idempotency keys and webhook deliveries past their term, and artifacts that no
+    row names.
 
     The rows change first, in a commit of their own; a crash before the files go leaves them to the next purge.
     """
@@ -50,6 +52,7 @@ def purge() -> int:
         tickets.forget_old_keys(session, settings().idempotency_days)
         tickets.forget_old_counts(session)
         versions.expire_weights(session)
+    deliveries.purge()
     return store.collect(referenced)
 
 

@@ -156,6 +156,14 @@ class Decision(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class DeliveryState(StrEnum):
+    """Of a webhook delivery. `failed`: tried for as long as the settings say; a redelivery begins anew."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -635,6 +643,81 @@ class Idempotency(Base):
     ticket_id: Mapped[UUID] = mapped_column(ForeignKey("ticket.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (Index(None, "created_at"),)
+
+
+class WebhookEndpoint(Base):
+    """Where a client wants to be told. Its secret is not here: see app/webhooks/keys.py."""
+
+    __tablename__ = "webhook_endpoint"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    client: Mapped[str]
+    url: Mapped[str]
+    description: Mapped[str | None]
+    events: Mapped[list[str] | None]
+    """What it asked to be told of; null for all that its owner may see."""
+    every_client: Mapped[bool] = mapped_column(Boolean)
+    """Made by an admin: while its owner is one, it hears of all clients' tickets, and of models and batches."""
+    cursor: Mapped[int]
+    """The audit log's number up to which its deliveries were written."""
+    secret_number: Mapped[int] = mapped_column(Integer)
+    secret_check: Mapped[bytes] = mapped_column(LargeBinary)
+    previous_until: Mapped[datetime | None]
+    """Until when calls are signed with the secret before this one as well."""
+    succeeded_at: Mapped[datetime | None]
+    """When a call last succeeded, to the minute."""
+    disabled_at: Mapped[datetime | None]
+    disabled_why: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        Index("ix_webhook_endpoint_client", "client", "created_at", "id"),
+        Index("ix_webhook_endpoint_newest", "created_at", "id"),
+    )
+
+
+class WebhookDelivery(Base):
+    """One thing that one endpoint is told. Its id is the `webhook-id` of every attempt."""
+
+    __tablename__ = "webhook_delivery"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoint.id", ondelete="CASCADE"))
+    seq: Mapped[int | None]
+    """The audit log's event; null for a test call."""
+    part: Mapped[int] = mapped_column(Integer)
+    """Which of the things that the event tells."""
+    type: Mapped[str]
+    body: Mapped[str]
+    """What is sent and signed, byte for byte."""
+    state: Mapped[DeliveryState] = mapped_column(words(DeliveryState))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When it is tried next. While a sender has it: when its claim lapses."""
+    claimed: Mapped[bool] = mapped_column(Boolean, default=False)
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts since it was last begun anew, which is what the wait grows by."""
+    give_up_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    endpoint: Mapped[WebhookEndpoint] = relationship()
+    attempts: Mapped[list["WebhookAttempt"]] = relationship(order_by="WebhookAttempt.number", passive_deletes=True)
+    __table_args__ = (
+        UniqueConstraint("endpoint_id", "seq", "part"),
+        Index("ix_webhook_delivery_due", "endpoint_id", "due_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_webhook_delivery_claimed", "endpoint_id", "due_at", postgresql_where=text("claimed")),
+        Index("ix_webhook_delivery_newest", "endpoint_id", "created_at", "id"),
+    )
+
+
+class WebhookAttempt(Base):
+    """One call: when, how long, and how it went in one word. Nothing of what the receiver said."""
+
+    __tablename__ = "webhook_attempt"
+    delivery_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_delivery.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seconds: Mapped[float | None] = mapped_column(Float)
+    status: Mapped[int | None] = mapped_column(Integer)
+    outcome: Mapped[str | None]
+    """Null while it is under way, and for ever where its sender died."""
 
 
 class AuditEvent(Base):

@@ -1,6 +1,8 @@
 """The pages under docs/, held against the code: settings, routes, errors, commands, links, scopes."""
 
+import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from app.cli import app as command_line
 from app.config import Settings
 from app.errors import ServiceError
 from app.policy import PolicyBody
-from app.tables import BatchKind, BatchState, Reason, RiskTier, TicketState
+from app.tables import BatchKind, BatchState, DeliveryState, Reason, RiskTier, TicketState
+from app.webhooks import keys
+from app.webhooks.events import EventType, Message
+from app.webhooks.sending import Word
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -70,9 +75,40 @@ def test_every_error_is_listed() -> None:
     assert listed == {(kind.code, str(kind.status)) for kind in kinds(ServiceError)}
 
 
+def test_the_example_that_checks_a_call_does() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", page("api.md").partition("## Webhooks")[2], flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)  # the page's own lines
+    secret, body, now = bytes(range(32)), b'{"type":"ticket.fulfilled"}', int(time.time())
+
+    def headers(stamp: int, *more: str) -> dict[str, str]:
+        signature = " ".join([*more, keys.sign(secret, "m1", stamp, body)])
+        return {"webhook-id": "m1", "webhook-timestamp": str(stamp), "webhook-signature": signature}
+
+    verify, shown = names["verify"], keys.shown(secret)
+    assert verify(shown, headers(now), body)
+    assert verify(shown, headers(now, "v1,AAAA"), body)
+    assert not verify(shown, headers(now), body + b" ")
+    assert not verify(shown, headers(now - 3600), body)
+    assert not verify(keys.shown(bytes(32)), headers(now), body)
+    assert not verify(shown, headers(now) | {"webhook-id": "m2"}, body)
+
+
+def test_webhook_events_and_payloads_are_those_of_the_code() -> None:
+    text = page("api.md").partition("## Webhooks")[2].partition("\n## ")[0]
+    table = rows(text.partition("| event | `data` | told to |")[2].partition("\n\n")[0])[1:]
+    named = [event for cells in table for event in re.findall(r"`([a-z_]+\.[a-z_]+)`", cells[0])]
+    assert sorted(named) == sorted(EventType)
+    (example,) = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+    message = Message.model_validate_json(example)
+    assert message.model_dump(mode="json") == json.loads(example)
+    for word in Word:
+        assert f"`{word}`" in text, word
+
+
 def test_closed_sets_of_words_are_complete() -> None:
     text = page("api.md")
-    for words in (Scope, Reason, RiskTier, TicketState, BatchKind, BatchState):
+    for words in (Scope, Reason, RiskTier, TicketState, BatchKind, BatchState, DeliveryState):
         for word in words:
             assert f"`{word}`" in text, word
 

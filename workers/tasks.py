@@ -1,5 +1,6 @@
 """Celery tasks: each takes an id at most and calls one function. `celery -A app.queue:celery worker` runs them."""
 
+from functools import cache
 from typing import Any
 
 from celery.signals import (
@@ -14,7 +15,9 @@ from celery.signals import (
 from app import logs, sweep
 from app.config import settings
 from app.db import bound, engine
-from app.queue import PURGE, REFERENCE, RUNG_BY, SWEEP, WORK, celery, nudge, ring_references
+from app.queue import DELIVER, PURGE, REFERENCE, RELAY, RUNG_BY, SWEEP, WORK, celery, nudge, ring, ring_references
+from app.webhooks import relay
+from app.webhooks.senders import Senders
 from workers import stopping
 
 __all__ = ["celery"]
@@ -69,6 +72,7 @@ def work(model_id: int) -> None:
     from workers import pipeline  # torch is imported in the child that works, not in the parent that forks
 
     pipeline.work(model_id)
+    ring(RELAY)  # what a run did is told without waiting for the next tick
 
 
 @celery.task(name=REFERENCE)
@@ -84,6 +88,31 @@ def sweep_due() -> None:
     """Find what is due and ring for it."""
     nudge(*sweep.due())
     ring_references(sweep.references_due())
+
+
+@celery.task(name=RELAY)
+def tell() -> None:
+    """Write the deliveries that the audit log asks for, and ring for those that are due."""
+    relay.fan_out()
+    senders().wake()
+
+
+@celery.task(name=DELIVER)
+def deliver() -> None:
+    """Wake the threads that call receivers."""
+    senders().wake()
+
+
+@cache
+def senders() -> Senders:
+    """This process's senders, made when they are first needed: a parent that forks has none."""
+    return Senders()
+
+
+@worker_shutting_down.connect
+def begin_no_more_calls(**_: object) -> None:
+    """Calls under way end by themselves, within their time."""
+    senders().stop()
 
 
 @celery.task(name=PURGE)

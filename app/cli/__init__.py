@@ -7,7 +7,20 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from sqlalchemy.exc import OperationalError
 
-from app.cli import approvals, audit, datasets, demo, keys, models, policies, recovery, schedules, service, tickets
+from app.cli import (
+    approvals,
+    audit,
+    datasets,
+    demo,
+    keys,
+    models,
+    policies,
+    recovery,
+    schedules,
+    service,
+    tickets,
+    webhooks,
+)
 from app.cli.console import errors
 from app.errors import ServiceError
 
@@ -35,6 +48,7 @@ app.add_typer(models.app, name="models", help="Register models and look at their
 app.add_typer(tickets.app, name="tickets", help="Submit deletion tickets and follow them.")
 app.add_typer(policies.app, name="policy", help="Read and change a model's thresholds, ladder and limits.")
 app.add_typer(schedules.app, name="schedules", help="Retrain on a cron schedule.")
+app.add_typer(webhooks.app, name="webhooks", help="Be told of what happens, and see how the calls went.")
 app.add_typer(audit.app, name="audit", help="Why a version may be trusted, and whether the log was tampered with.")
 
 

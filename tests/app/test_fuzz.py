@@ -19,6 +19,7 @@ from schemathesis.core.transport import Response
 from app import config
 from app.main import app
 from tests.app import story
+from tests.app.webhooks import scene
 
 pytestmark = pytest.mark.service
 
@@ -55,7 +56,7 @@ REPEATABLE = settings(
     suppress_health_check=list(HealthCheck),
     stateful_step_count=8,
 )
-KNOWN = {"name": "m", "model": "m", "reference": "m@current", "ticket_id": "", "batch_id": ""}
+KNOWN = {"name": "m", "model": "m", "reference": "m@current", "ticket_id": "", "batch_id": "", "webhook_id": ""}
 """Path parameters of objects that exist; the second half of all cases has them."""
 
 
@@ -63,11 +64,13 @@ KNOWN = {"name": "m", "model": "m", "reference": "m@current", "ticket_id": "", "
 def http(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A service with something of everything in it."""
     monkeypatch.setenv("EXPUNGE_LOCK_SECONDS", "60")
+    monkeypatch.setenv("EXPUNGE_WEBHOOK_SECRET", "of no use to anybody but these tests")
     config.settings.cache_clear()
     story.dataset(samples=200)
     model_id = story.trained(policy=story.PATIENT)
     KNOWN["ticket_id"] = str(story.submit(0, client="fuzz"))
     KNOWN["batch_id"] = str(story.retrain(model_id))
+    KNOWN["webhook_id"] = str(scene.endpoint("fuzz", admin=True))
     with TestClient(
         app, headers={"Authorization": f"Bearer {story.key('fuzz')}"}, raise_server_exceptions=False
     ) as made:

@@ -17,15 +17,33 @@ from app import config, keys
 from app.auth import Scope
 from app.db import transaction
 from app.main import app
-from app.tables import ApiKey
+from app.tables import ApiKey, WebhookEndpoint
+from app.webhooks import deliveries
+from app.webhooks import keys as webhook_keys
 from tests.app import story
 from tests.app.conftest import Caller
+from tests.app.webhooks import scene
 
 API_PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 SCHEMA: dict[str, Any] = app.openapi()
 
-OWNED: dict[str, Callable[[str], str]] = {
-    "ticket_id": lambda client: str(story.submit(0, client=client)),
+
+def ticket_of(client: str) -> dict[str, str]:
+    return {"ticket_id": str(story.submit(0, client=client))}
+
+
+def webhook_of(client: str) -> dict[str, str]:
+    webhook_keys.make_file(config.settings().home)
+    made = scene.endpoint(client)
+    with transaction() as session:
+        sent = deliveries.test(session, session.get_one(WebhookEndpoint, made))
+    return {"webhook_id": str(made), "delivery_id": str(sent.id)}
+
+
+OWNED: dict[str, Callable[[str], dict[str, str]]] = {
+    "ticket_id": ticket_of,
+    "webhook_id": webhook_of,
+    "delivery_id": webhook_of,
 }
 """Path parameters that name what one client owns, each with how that client comes by one."""
 SHARED = {"name", "reference", "model", "batch_id", "schedule_id", "prefix", "approval_id", "proposal_id"}
@@ -136,15 +154,16 @@ def test_every_path_parameter_has_an_owner() -> None:
 def test_anothers_object_looks_like_none(caller: Caller, parameter: str) -> None:
     story.dataset()
     story.trained(policy=story.PATIENT)
-    theirs = OWNED[parameter]("theirs")
     mine, root = caller("mine", *(scope for scope in Scope if scope is not Scope.ADMIN)), caller("root")
     mine.headers["X-Request-Id"] = "0" * 32  # which the answer repeats
     routes = [(m, p, o) for m, p, o in described() if f"{{{parameter}}}" in p]
     assert routes
     for method, path, operation in routes:
-        hidden = mine.request(method, filled(path, operation, **{parameter: theirs}))
-        missing = mine.request(method, filled(path, operation))
+        theirs = OWNED[parameter]("theirs")
+        body = {"json": {}} if "requestBody" in operation else {}
+        hidden = mine.request(method, filled(path, operation, **theirs), **body)
+        missing = mine.request(method, filled(path, operation), **body)
         assert hidden.status_code == missing.status_code == 404, (method, path)
         assert hidden.content == missing.content
         assert hidden.headers.keys() == missing.headers.keys()
-        assert root.request(method, filled(path, operation, **{parameter: theirs})).status_code != 404
+        assert root.request(method, filled(path, operation, **theirs), **body).status_code != 404
