@@ -117,6 +117,7 @@ def of_snapshot(snapshot: Snapshot, models: Models) -> Iterator[Metric]:
     yield gauge(
         "expunge_artifact_bytes", "Bytes of the artifacts that rows name", ["kind"], {(k,): kept[k] for k in kept}
     )
+    yield from of_webhooks(snapshot.rows["webhooks"][0])
     connections = snapshot.rows["connections"]
     yield gauge(
         "expunge_database_connections",
@@ -131,6 +132,16 @@ def of_snapshot(snapshot: Snapshot, models: Models) -> Iterator[Metric]:
         {(): max((row["most"] for row in connections), default=0)},
     )
     yield gauge("expunge_scrape_seconds", "What asking Postgres for all this took", [], {(): snapshot.seconds})
+
+
+def of_webhooks(row: Row) -> Iterator[Metric]:
+    states: Values = {(state,): row[state] for state in ("enabled", "disabled")}
+    yield gauge("expunge_webhook_endpoints", "Webhook endpoints", ["state"], states)
+    behind = "Events of the log that the enabled endpoint furthest behind has not seen"
+    yield gauge("expunge_webhook_lag_events", behind, [], {(): row["lag"]})
+    yield gauge("expunge_webhook_deliveries_due", "Deliveries that are due and wait for a sender", [], {(): row["due"]})
+    waited = "How long the oldest of them has been due"
+    yield gauge("expunge_webhook_oldest_due_seconds", waited, [], {(): row["oldest"]})
 
 
 def of_obligations(rows: Sequence[Row], models: Models) -> Iterator[Metric]:

@@ -66,6 +66,17 @@ ARTIFACTS = """
            (SELECT coalesce(sum((facts ->> 'bytes')::bigint), 0) FROM bank WHERE digest IS NOT NULL)::float AS banks
     FROM version WHERE weights_purged_at IS NULL
 """
+WEBHOOKS = """
+    SELECT count(*) FILTER (WHERE disabled_at IS NULL) AS enabled,
+           count(*) FILTER (WHERE disabled_at IS NOT NULL) AS disabled,
+           coalesce(max(head.seq - endpoint.cursor) FILTER (WHERE disabled_at IS NULL), 0) AS lag,
+           coalesce(sum(due.count) FILTER (WHERE disabled_at IS NULL), 0)::float AS due,
+           coalesce(max(due.oldest) FILTER (WHERE disabled_at IS NULL), 0) AS oldest
+    FROM webhook_endpoint AS endpoint CROSS JOIN audit_head AS head CROSS JOIN LATERAL (
+        SELECT count(*) AS count, extract(epoch FROM now() - min(due_at))::float AS oldest FROM webhook_delivery
+        WHERE endpoint_id = endpoint.id AND state = 'pending' AND due_at <= now() OFFSET 0
+    ) AS due
+"""
 HEAD = """
     SELECT seq, (SELECT extract(epoch FROM (body::jsonb ->> 'at')::timestamptz)::float FROM audit_event AS last
                  WHERE last.seq = head.seq) AS at
@@ -83,6 +94,7 @@ QUERIES = {
     "batches": BATCHES,
     "banks": BANKS,
     "artifacts": ARTIFACTS,
+    "webhooks": WEBHOOKS,
     "connections": CONNECTIONS,
 }
 

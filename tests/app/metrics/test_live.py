@@ -9,9 +9,14 @@ from app.config import settings
 from app.db import engine, transaction
 from app.metrics import exposition, live
 from app.metrics.exposition import render
-from app.tables import Batch
+from app.tables import Batch, WebhookEndpoint
+from app.webhooks import endpoints, relay
 from tests.app import story
 from tests.app.metrics.exported import everything, scrape
+from tests.app.webhooks import scene
+from tests.app.webhooks.conftest import configured
+
+__all__ = ["configured"]
 
 
 def test_what_is_open(database: str) -> None:
@@ -35,6 +40,28 @@ def test_what_is_open(database: str) -> None:
     assert seen("expunge_artifact_bytes", kind="weights") > 0
     assert seen("expunge_artifact_store_free_bytes") < seen("expunge_artifact_store_size_bytes")
     assert 0 <= datetime.now(UTC).timestamp() - seen("expunge_audit_last_event_timestamp_seconds") < 600
+
+
+@pytest.mark.usefixtures("configured")
+def test_how_far_webhooks_are_behind() -> None:
+    story.dataset()
+    behind, ended = scene.endpoint("mine"), scene.endpoint("other")
+    with transaction() as session:
+        endpoints.disable(session, session.get_one(WebhookEndpoint, ended), "for the test")
+    story.submit(1, client="mine")
+    with transaction() as session:
+        lag = live.head(session).seq - session.get_one(WebhookEndpoint, behind).cursor
+    seen = scrape()
+    assert (
+        seen("expunge_webhook_endpoints", state="enabled"),
+        seen("expunge_webhook_endpoints", state="disabled"),
+    ) == (1, 1)
+    assert seen("expunge_webhook_lag_events") == lag > 3
+    relay.fan_out()
+    exposition.DATABASE.cache_clear()
+    seen = scrape()
+    assert (seen("expunge_webhook_lag_events"), seen("expunge_webhook_deliveries_due")) == (0, 3)
+    assert 0 < seen("expunge_webhook_oldest_due_seconds") < 600
 
 
 def test_what_is_overdue(database: str) -> None:
