@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from app import audit, consent, disclosure, due, policy, tickets
+from app.db import among
 from app.errors import Conflict, NotFound
 from app.tables import (
     Batch,
@@ -130,7 +131,7 @@ def take(
     tickets.lock(session, taken)
     session.execute(
         update(Ticket)
-        .where(Ticket.id.in_(taken), Ticket.state.in_([TicketState.PENDING, TicketState.QUARANTINED]))
+        .where(among(Ticket.id, taken), Ticket.state.in_([TicketState.PENDING, TicketState.QUARANTINED]))
         .values(state=TicketState.WORKING)
     )
     return len(taken)
@@ -215,7 +216,7 @@ def retry(session: Session, batch_id: UUID, by: str) -> Batch:
     ).all()
     session.execute(
         update(Ticket)
-        .where(Ticket.id.in_(ticket_ids), Ticket.state == TicketState.QUARANTINED)
+        .where(among(Ticket.id, ticket_ids), Ticket.state == TicketState.QUARANTINED)
         .values(state=TicketState.WORKING)
     )
     audit.append(session, "batch.retried", by, batch_id=batch_id, model_id=batch.model_id)

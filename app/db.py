@@ -6,19 +6,32 @@ nudge(...)          # after the commit, never before
 """
 
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CursorResult, Engine, Executable, create_engine, event, text
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    CursorResult,
+    Engine,
+    Executable,
+    Uuid,
+    any_,
+    create_engine,
+    event,
+    literal,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.config import settings
 from app.errors import OldSchema
@@ -86,6 +99,12 @@ def transaction() -> Iterator[Session]:
     """One transaction: commits when the block ends, rolls back when it raises. Rows stay readable after it."""
     with Session(engine(), expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def among(column: InstrumentedAttribute[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:
+    """Whether the column is one of `ids`, sent as one array: as a list of parameters they may be 65,535 at most, and a
+    retrain takes over as many tickets as wait."""
+    return column == any_(literal(list(ids), ARRAY(Uuid)))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app import audit, banks, batches, consent, due, policy, runs, tickets
+from app.db import among
 from app.due import Deferral, Waiting
 from app.errors import Conflict, Unprocessable
 from app.policy import PolicyBody, Settle
@@ -110,5 +111,5 @@ def put_back(session: Session, batch: Batch, ticket_ids: list[UUID]) -> None:
     session.execute(update(Obligation).where(mine).values(state=ObligationState.PENDING))
     other = aliased(Obligation)
     busy = select(other.ticket_id).where(other.ticket_id == Ticket.id, other.state != ObligationState.PENDING)
-    waits = update(Ticket).where(Ticket.id.in_(ticket_ids), Ticket.state == TicketState.WORKING, ~busy.exists())
+    waits = update(Ticket).where(among(Ticket.id, ticket_ids), Ticket.state == TicketState.WORKING, ~busy.exists())
     session.execute(waits.values(state=TicketState.PENDING))

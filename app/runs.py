@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from app import audit, banks, batches, consent, disclosure, due, lineage, lockdown, policy, tickets
 from app.config import settings
-from app.db import changed
+from app.db import among, changed
 from app.errors import Conflict, StaleEpoch
 from app.policy import Judgement, PolicyBody
 from app.tables import (
@@ -576,7 +576,7 @@ def give_up(session: Session, batch: Batch, why: str, *, split: bool = True) -> 
     session.flush()
     held_up = session.scalars(
         update(Ticket)
-        .where(Ticket.id.in_([o.ticket_id for o in owed]), Ticket.state == TicketState.WORKING)
+        .where(among(Ticket.id, [o.ticket_id for o in owed]), Ticket.state == TicketState.WORKING)
         .values(state=TicketState.QUARANTINED)
         .returning(Ticket.id)
     ).all()

@@ -336,6 +336,11 @@ class Ticket(Base):
         UniqueConstraint("client", "external_id"),
         Index(None, "client", "created_at", "id"),
         Index(None, "created_at", "id"),
+        Index(None, "dataset_id", "created_at", "id"),
+        # What is not yet done is little beside what is, and must be found without walking along that.
+        Index("ix_ticket_unfulfilled", "state", "created_at", "id", postgresql_where=text("state <> 'fulfilled'")),
+        Index("ix_ticket_open", "created_at", "id", postgresql_where=text("closed_at IS NULL")),
+        Index(None, "external_id", postgresql_where=text("external_id IS NOT NULL")),
     )
 
 
@@ -382,6 +387,17 @@ class Obligation(Base):
         Index(None, "batch_id"),
         Index(None, "approval_id", postgresql_where=text("approval_id IS NOT NULL")),
         Index("ix_obligation_pending", "model_id", "created_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            "ix_obligation_open",
+            "model_id",
+            postgresql_where=text("state IN ('pending', 'batched', 'quarantined')"),
+        ),
+        Index(
+            "ix_obligation_unreleased",
+            "model_id",
+            postgresql_where=text("state = 'fulfilled' AND released_at IS NULL"),
+        ),
+        Index(None, "version_id", postgresql_where=text("version_id IS NOT NULL")),
         CheckConstraint("(state = 'fulfilled') = (version_id IS NOT NULL)", name="fulfilled_by_a_version"),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 BATCHES = ["00000000-0000-0000-0000-00000000000b", "00000000-0000-0000-0000-00000000000c"]
 TICKETS = ["00000000-0000-0000-0000-00000000000d", "00000000-0000-0000-0000-00000000000e"]
+ENDPOINT, DELIVERY = "00000000-0000-0000-0000-0000000000e1", "00000000-0000-0000-0000-0000000000e2"
 CLOSED = '{"batching": {"max_wait_seconds": 0}}'
 PARTITION = """
     CREATE TABLE sample_1 (LIKE sample INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
@@ -97,5 +98,13 @@ ROWS: dict[str, list[Row]] = {
     "0008": [
         ("restoration", {"backup": "b", "taken_at": "2026-02-01Z", "schema": "0006", "seq": 0, "hash": b"h",
                          "resolved_at": "2026-02-02Z", "resolved_by": "ada"}),
+    ],
+    "0009": [
+        ("webhook_endpoint", {"id": ENDPOINT, "client": "tool", "url": "https://example.com/hook", "every_client": False,
+                              "cursor": 0, "secret_number": 1, "secret_check": b"c"}),
+        ("webhook_delivery", {"id": DELIVERY, "endpoint_id": ENDPOINT, "seq": 1, "part": 0, "type": "ticket.accepted",
+                              "body": "{}", "state": "delivered", "attempt": 1, "claimed": False, "tries": 1,
+                              "give_up_at": "2026-02-04Z", "ended_at": "2026-02-01Z"}),
+        ("webhook_attempt", {"delivery_id": DELIVERY, "number": 1, "outcome": "delivered", "status": 200, "seconds": 0.1}),
     ],
 }  # fmt: skip

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -154,6 +155,34 @@ def test_concurrent_appends_leave_no_gap(database: str) -> None:
         thread.join()
     found = verify()
     assert (found.events, found.fault) == (80, None)
+
+
+def test_many_events_at_once_are_chained_like_single_ones(told: int) -> None:
+    with transaction() as session:
+        audit.append_each(session, "ticket.told", "expunge", [uuid4() for _ in range(30)], note="ö")
+        audit.append(session, "test", "someone")
+        audit.append_each(session, "ticket.told", "expunge", [])
+    assert (verify().events, verify().fault) == (told + 31, None)
+
+
+def test_appends_of_one_and_of_many_take_turns(database: str) -> None:
+    barrier = threading.Barrier(4)
+
+    def append(number: int) -> None:
+        barrier.wait()
+        for _ in range(10):
+            with transaction() as session:
+                if number % 2:
+                    audit.append(session, "test", "someone")
+                else:
+                    audit.append_each(session, "test", "someone", [uuid4(), uuid4()])
+
+    threads = [threading.Thread(target=append, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (verify().events, verify().fault) == (60, None)
 
 
 def test_what_is_rolled_back_was_never_logged(database: str) -> None:
