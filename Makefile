@@ -105,3 +105,11 @@ bench-paper: .venv/ready ## all of the paper's experiments, hours, resumable (CO
 bench-verdict: .venv/ready ## verdicts on updates whose truth is known: minutes (FULL=1: every setting, hours, resumable)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.verdict --mode $(if $(FULL),full,quick) $(ARGS)
 	$(BIN)/python -m benchmarks.verdict.page
+
+.PHONY: bench-load
+bench-load: .venv/ready ## a minute of mixed traffic at the highest rate that this machine holds, beside bare psycopg
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.load
+
+.PHONY: bench-scale
+bench-scale: .venv/ready ## reads over a million tickets, manifests of 20 million rows, batches of 10,000 (ARGS="--part reads" for one)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale $(ARGS)

@@ -100,7 +100,7 @@ class Bench:
         with transaction() as session:
             csv = io.BytesIO(b"".join(datasets.from_problem(data)))
             manifests.load(session, data, manifests.blocks_from_csv(csv), "bench")
-            model = versions.register(session, "bench", data, data, body_with({}), "bench")
+            model = versions.register(session, "cycle", data, data, body_with({}), "bench")
             batches.request_retrain(session, model, Trigger.REGISTRATION, "benchmark", "bench")
             self.model_id = model.id
         pipeline.work(self.model_id)

@@ -26,6 +26,27 @@ SECTIONS = {
         "From a ticket to its published version on the digits, everything but the queue included. The floor is gradients "
         "on D_f and the new weights' forward passes; with networks this small it is a few milliseconds.",
     ),
+    "load": (
+        "make bench-load",
+        "A minute of mixed traffic, offered at 0.8 of the highest rate that the machine answers; API, Postgres and the "
+        "clients share its cores. A latency counts from when a request was due. The comparison with bare psycopg is in "
+        "the same run, before the minute and after it.",
+    ),
+    "scale-reads": (
+        "make bench-scale",
+        "Reads over HTTP by one client while the history behind them grows from 1,000 tickets to a million: the slowest "
+        "in a hundred at the end against the beginning. No statement of theirs may scan a table that grows.",
+    ),
+    "scale-manifests": (
+        "make bench-scale",
+        "A manifest of 20 million samples, and what is asked of it, below HTTP, against the barest SQL that answers. "
+        "Bare look-ups write the tombstones and nothing else: no ticket, no obligation, no event.",
+    ),
+    "scale-batching": (
+        "make bench-scale",
+        "What a ticket of one sample costs in a batch of n, from the closing of the batch to its published version: an "
+        "MLP on 200,000 flights, rung `iau-calibrated`, verdict included.",
+    ),
     "unlearn-closeness": (
         "make bench-unlearn",
         "`iau-calibrated` against retrains, LeNet-5 on 10,000 images of Fashion-MNIST trained until it memorises. "

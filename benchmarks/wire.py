@@ -1,4 +1,4 @@
-"""A load client that costs next to nothing, so that a server is measured and not its client: POST on one kept-alive socket."""
+"""A load client that costs next to nothing, so that a server is measured and not its client: one kept-alive socket."""
 
 import json
 import socket
@@ -15,19 +15,28 @@ class Wire:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.head = f"Host: {place.netloc}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
 
-    def post(self, path: str, body: dict[str, Any], idempotency_key: str) -> None:
-        """Send and read to the end; anything but 202 is an error."""
+    def post(self, path: str, body: dict[str, Any], idempotency_key: str) -> Any:
+        """Send and read to the end: the answer's JSON; anything but 202 is an error."""
         payload = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\n{self.head}Idempotency-Key: {idempotency_key}\r\nContent-Length: {len(payload)}\r\n\r\n"
-        self.socket.sendall(head.encode() + payload)
+        return json.loads(self.exchange(head.encode() + payload, b"202"))
+
+    def get(self, path: str) -> Any:
+        """Ask and read to the end: the answer's JSON; anything but 200 is an error."""
+        return json.loads(self.exchange(f"GET {path} HTTP/1.1\r\n{self.head}\r\n".encode(), b"200"))
+
+    def exchange(self, request: bytes, expected: bytes) -> bytes:
+        """One request and the body of its answer."""
+        self.socket.sendall(request)
         answer = self.socket.recv(65536)
         while not complete(answer):
             more = self.socket.recv(65536)
             if not more:
                 raise ConnectionError("the server hung up")
             answer += more
-        if not answer.startswith(b"HTTP/1.1 202"):
+        if not answer.startswith(b"HTTP/1.1 " + expected):
             raise ValueError(answer.decode())
+        return answer.partition(b"\r\n\r\n")[2]
 
 
 def complete(answer: bytes) -> bool:
