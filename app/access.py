@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.metrics import requests
+from app.tracing import CARRIED, Told, nothing, span
 
 log = structlog.get_logger()
 
@@ -38,7 +39,9 @@ class Access:
             if answer.whole:
                 answer.tell()
 
-        with logs.about(request_id=answer.request_id):
+        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        above = {name: sent[name] for name in CARRIED if name in sent}
+        with logs.about(request_id=answer.request_id), span("request", above, method=scope["method"]) as answer.trace:
             try:
                 await self.app(scope, receive, noting)
             finally:
@@ -53,6 +56,7 @@ class Answer:
         self.request_id = request_id(scope)
         self.status = 500
         self.whole = self.told = False
+        self.trace: Told = nothing
 
     def note(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -71,6 +75,7 @@ class Answer:
         method = self.scope["method"]
         requests.count(method, route, self.status, seconds)
         said: dict[str, Any] = {"method": method, "route": route, "status": self.status, "ms": round(seconds * 1e3, 2)}
+        self.trace(route=route, status=self.status, request_id=self.request_id)
         if not self.whole:
             said["cut"] = True
         (log.debug if route in PROBES else log.info)("request", **said)

@@ -223,5 +223,6 @@ MaySetPolicy = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_WRITE
 MayApprove = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_APPROVE])]
 MayRetrain = Annotated[Principal, Security(check, scopes=[Scope.RETRAINS_WRITE])]
 MayBeTold = Annotated[Principal, Security(check, scopes=[Scope.WEBHOOKS_WRITE])]
+MayWatch = Annotated[Principal, Security(check, scopes=[Scope.METRICS_READ])]
 MayScrape = Annotated[bool, Security(scraper, scopes=[Scope.METRICS_READ])]
 Admin = Annotated[Principal, Security(check, scopes=[Scope.ADMIN])]

@@ -186,6 +186,11 @@ class Settings(BaseSettings):
     store_http: bool = Field(
         default=False, validation_alias="AWS_ALLOW_HTTP", description="Whether a bucket may be spoken to without TLS"
     )
+    otel_endpoint: str | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where traces go, with the extra `otel`",
+    )
     metrics_open: bool = Field(default=False, description="Whether `/metrics` needs no key: on private networks alone")
     metrics_models: int = Field(default=200, ge=1, description="Models with series of their own in `/metrics`")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged")

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from app import logs
+from app import logs, tracing
 from app.config import settings
 
 log = structlog.get_logger()
@@ -26,12 +26,14 @@ PURGE = "expunge.purge"
 REFERENCE = "expunge.reference"
 RELAY = "expunge.relay"
 DELIVER = "expunge.deliver"
+CANARY = "expunge.canary"
+"""Does nothing: by it an idle worker of the heavy queue hears that it still hears."""
 RUNG_BY = "expunge_request_id"
 """Header of a message: the id of the request that rang."""
 
 HEAVY = "celery"
 LIGHT = "light"
-ROUTES = {WORK: HEAVY, REFERENCE: HEAVY, SWEEP: LIGHT, PURGE: LIGHT, RELAY: LIGHT, DELIVER: LIGHT}
+ROUTES = {WORK: HEAVY, REFERENCE: HEAVY, CANARY: HEAVY, SWEEP: LIGHT, PURGE: LIGHT, RELAY: LIGHT, DELIVER: LIGHT}
 """Every task's queue."""
 
 
@@ -74,6 +76,7 @@ def make_celery() -> Celery:
             # A tick that waited out the next one is worth nothing: it expires instead of piling up where nobody listens.
             "sweep": {"task": SWEEP, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
             "relay": {"task": RELAY, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
+            "canary": {"task": CANARY, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
             "purge": {"task": PURGE, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",
@@ -134,5 +137,5 @@ def send(task: str, *args: Any) -> None:
     """Publish without Celery's retries: they would keep a web request waiting on a broker that is down. The message says
     which request rang, so that a worker's lines can."""
     rung_by = logs.request_id()
-    headers = {RUNG_BY: rung_by} if rung_by else None
-    celery.send_task(task, args=args, retry=False, ignore_result=True, headers=headers)
+    headers = tracing.carrier() | ({RUNG_BY: rung_by} if rung_by else {})
+    celery.send_task(task, args=args, retry=False, ignore_result=True, headers=headers or None)

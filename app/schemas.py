@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from app.auth import Scope
 from app.keys import LARGEST_LIMIT, LONGEST_DAYS, LONGEST_OVERLAP
 from app.policy import PolicyBody
+from app.presence import Condition
 from app.tables import (
     ApprovalState,
     BankState,
@@ -20,6 +21,7 @@ from app.tables import (
     ProposalState,
     Reason,
     RiskTier,
+    Role,
     TicketState,
     Trigger,
     VersionKind,
@@ -415,6 +417,22 @@ class KeyView(BaseModel):
 
 class KeyMade(KeyView):
     key: str = Field(description="The whole key, this one time")
+
+
+class WorkerView(BaseModel):
+    """A process of the queue: when it was last seen, when it last heard (beat: sent) a message, and what it works on."""
+
+    name: str
+    role: Role
+    host: str
+    pid: int
+    condition: Condition
+    started_at: datetime
+    seen_at: datetime
+    heard_at: datetime
+    task: str | None
+    batch: str | None
+    model: str | None
 
 
 class ProblemDetail(BaseModel):

@@ -164,6 +164,16 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
+class Role(StrEnum):
+    """What tells that it is there: a worker that works batches off, one that serves the light queue alone, beat, and the
+    sweep, which whoever runs it tells of."""
+
+    WORKER = "worker"
+    LIGHT = "light"
+    BEAT = "beat"
+    SWEEP = "sweep"
+
+
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -805,3 +815,19 @@ class Restoration(Base):
     journal_seq: Mapped[int | None]
     journal_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Where the lost installation's log ended, as far as it was exported."""
+
+
+class Worker(Base):
+    """A process that works, or rings for those that do, as it wrote of itself: `presence`."""
+
+    __tablename__ = "worker"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """`host:pid`; runs are put on record under it."""
+    role: Mapped[Role] = mapped_column(words(Role))
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime]
+    heard_at: Mapped[datetime]
+    """When it last received a message, or sent one where it is beat."""
+    task: Mapped[str | None]

@@ -380,6 +380,7 @@ def test_the_api_starts_and_its_health_check_passes(surroundings: dict[str, str]
 
 @pytest.mark.service
 def test_the_worker_starts_and_its_health_check_passes(surroundings: dict[str, str], tmp_path: Path) -> None:
+    subprocess.run(installed(service("migrate")["command"]), env=surroundings, cwd=tmp_path, check=True)
     check = service("worker")["healthcheck"]["test"]
     with started(installed(service("worker")["command"]), surroundings, tmp_path):
         assert healthy(check, surroundings), (tmp_path / "celery.log").read_text()
@@ -389,6 +390,7 @@ def test_the_worker_starts_and_its_health_check_passes(surroundings: dict[str, s
 def test_the_light_worker_starts_without_torch_and_its_health_check_passes(
     surroundings: dict[str, str], tmp_path: Path
 ) -> None:
+    subprocess.run(installed(service("migrate")["command"]), env=surroundings, cwd=tmp_path, check=True)
     check = service("light")["healthcheck"]["test"]
     hidden = tmp_path / "hidden" / "torch.py"
     hidden.parent.mkdir()
@@ -400,8 +402,9 @@ def test_the_light_worker_starts_without_torch_and_its_health_check_passes(
 
 @pytest.mark.service
 def test_beat_starts_and_its_health_check_passes(surroundings: dict[str, str], tmp_path: Path) -> None:
+    subprocess.run(installed(service("migrate")["command"]), env=surroundings, cwd=tmp_path, check=True)
     command = [word.replace("/tmp/beat", str(tmp_path / "beat")) for word in installed(service("beat")["command"])]
-    check = [word.replace("/tmp/beat", str(tmp_path / "beat")) for word in service("beat")["healthcheck"]["test"]]
+    check = service("beat")["healthcheck"]["test"]
     assert not healthy(check, surroundings, seconds=0.5)
     with started(command, surroundings, tmp_path):
         assert healthy(check, surroundings), (tmp_path / "celery.log").read_text()

@@ -1,18 +1,18 @@
 """The order of events: claim, load, climb the ladder, publish. No transaction is open while a network runs."""
 
-import os
-import platform
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import structlog
 
-from app import batches, deferral, lineage, logs, runs, store, sweep
+from app import batches, deferral, lineage, logs, presence, runs, store, sweep
 from app.db import transaction
 from app.errors import Corrupt, Gone, ServiceError, StaleEpoch, whereabouts
 from app.policy import Judgement
 from app.queue import ring_references
 from app.tables import BatchKind, Decision, Version, VersionKind
+from app.tracing import span
 from unlearning.gradients import NonFinite
 from unlearning.training import Diverged
 from workers import stopping
@@ -32,15 +32,16 @@ TICKETS_A_LINE = 200
 def work(model_id: int) -> None:
     """Work off everything of the model that is due, batch after batch, until nothing is, another worker has it, or this one
     is to stop."""
-    worker = f"{platform.node()}:{os.getpid()}"
+    worker = presence.name()
     while not stopping.asked():
         with transaction() as session:
             batches.close_due(session, model_id)
-        with transaction() as session:
+        with span("claim"), transaction() as session:
             lease = runs.claim(session, model_id, worker)
         if lease is None:
             return
-        with logs.about(batch=str(lease.batch_id), model=lease.model, epoch=lease.epoch):
+        said: dict[str, Any] = {"batch": str(lease.batch_id), "model": lease.model, "epoch": lease.epoch}
+        with logs.about(**said), span("run", **said):
             announce(lease)
             mine = run(lease)
         if not mine:
@@ -92,7 +93,8 @@ def climb(context: Context) -> Version | None:
         with transaction() as session:
             runs.nothing_left(session, lease)
         return None
-    task = task_for(context, forget)
+    with span("load"):
+        task = task_for(context, forget)
     for rung, following in pairwise(lease.policy.ladder):
         outcome = approximate(context, rung, task)
         if isinstance(outcome, Version):

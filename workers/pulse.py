@@ -64,6 +64,8 @@ class Pulse:
 
     def step(self, fraction: float, text: str) -> None:
         """Say what is being done. Raises `StaleEpoch` when another worker has it, `Stopping` when this one is to stop."""
+        if self.done.is_set():
+            return  # published: the new version is prepared under nobody's lease, and there is none to lose
         if self.lost.is_set():
             raise StaleEpoch("Another worker has taken this over.")
         if fraction < 1 and stopping.asked():

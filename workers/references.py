@@ -6,8 +6,6 @@ meanwhile, between two steps of it.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from array import array
 
@@ -15,7 +13,7 @@ import numpy as np
 import structlog
 import torch
 
-from app import lineage, logs, references, store, sweep
+from app import lineage, logs, presence, references, store, sweep
 from app.banks import Changed
 from app.db import transaction
 from app.errors import StaleEpoch
@@ -44,7 +42,7 @@ def work() -> None:
         return
     banks.assemble_whole()
     with transaction() as session:
-        lease = references.claim(session, f"{platform.node()}:{os.getpid()}")
+        lease = references.claim(session, presence.name())
         dead = lineage.tombstoned(session, lease.dataset_id) if lease else None
     if lease is not None and dead is not None:
         run(lease, banks.ordinals(dead))

@@ -4,21 +4,42 @@ from functools import cache
 from typing import Any
 
 from celery.signals import (
+    after_task_publish,
+    beat_init,
     celeryd_init,
     setup_logging,
     task_prerun,
+    task_received,
     worker_init,
     worker_process_init,
+    worker_ready,
+    worker_shutdown,
     worker_shutting_down,
 )
 
-from app import logs, sweep
+from app import logs, presence, sweep, tracing
 from app.config import settings
-from app.db import bound, engine
-from app.queue import DELIVER, PURGE, REFERENCE, RELAY, RUNG_BY, SWEEP, WORK, celery, nudge, ring, ring_references
+from app.db import bound, engine, transaction
+from app.queue import (
+    CANARY,
+    DELIVER,
+    HEAVY,
+    PURGE,
+    REFERENCE,
+    RELAY,
+    RUNG_BY,
+    SWEEP,
+    WORK,
+    celery,
+    nudge,
+    ring,
+    ring_references,
+)
+from app.tables import Role
 from app.webhooks import relay
 from app.webhooks.senders import Senders
 from workers import stopping
+from workers.presence import heartbeat
 
 __all__ = ["celery"]
 
@@ -36,10 +57,49 @@ def lines_as_json(**_: object) -> None:
     logs.configure()
 
 
+@worker_init.connect
+def be_known(**_: object) -> None:
+    """Children call themselves as their parent does, so it settles the name before it forks them."""
+    presence.name()
+
+
+@worker_ready.connect
+def be_seen(sender: Any, **_: object) -> None:
+    """From here on the worker tells that it is there."""
+    heavy = HEAVY in sender.app.amqp.queues.consume_from
+    heartbeat().start(Role.WORKER if heavy else Role.LIGHT)
+
+
+@beat_init.connect
+def be_seen_as_beat(**_: object) -> None:
+    """So does beat."""
+    heartbeat().start(Role.BEAT)
+
+
+@task_received.connect
+def hear(**_: object) -> None:
+    """In the worker's parent, whose connection to the broker this is about."""
+    heartbeat().hear()
+
+
+@after_task_publish.connect
+def send(**_: object) -> None:
+    """Beat hears nothing, it sends. What a worker sends says nothing of what it hears."""
+    if heartbeat().role is Role.BEAT:
+        heartbeat().hear()
+
+
+@worker_shutdown.connect
+def leave(**_: object) -> None:
+    """It ends in order, and is gone at once."""
+    heartbeat().stop()
+
+
 @task_prerun.connect
 def say_who_rang(task: Any, **_: object) -> None:
     """From here on each line says which task it is of, and which request rang for it."""
     who = task.request.get(RUNG_BY)
+    tracing.follow({name: task.request.get(name) for name in tracing.CARRIED if task.request.get(name)})
     logs.begin(task=task.name, **({"request_id": who} if who else {}))
 
 
@@ -86,6 +146,8 @@ def reference() -> None:
 @celery.task(name=SWEEP)
 def sweep_due() -> None:
     """Find what is due and ring for it."""
+    with transaction() as session:
+        presence.swept(session)
     nudge(*sweep.due())
     ring_references(sweep.references_due())
 
@@ -113,6 +175,11 @@ def senders() -> Senders:
 def begin_no_more_calls(**_: object) -> None:
     """Calls under way end by themselves, within their time."""
     senders().stop()
+
+
+@celery.task(name=CANARY)
+def canary() -> None:
+    """Nothing: that it was received is all."""
 
 
 @celery.task(name=PURGE)

@@ -11,6 +11,7 @@ from app import coverage, lineage, policy, runs, store
 from app.banks import held
 from app.db import transaction
 from app.tables import BatchKind, Decision, Verdict, Version, VersionKind
+from app.tracing import span
 from unlearning.gradients import Scores, scores
 from unlearning.intervals import wilson
 from unlearning.problem import Indices
@@ -46,9 +47,11 @@ def retrain(context: Context) -> Version | None:
             return None
         excluded = lineage.tombstoned(session, lease.dataset_id)
         forgotten = len(lineage.forget_set(session, lease.batch_id, lease.model_id)) if lease.parent else 0
-    trained = train_without(context, np.asarray(excluded, dtype=np.int64))
+    with span("train"):
+        trained = train_without(context, np.asarray(excluded, dtype=np.int64))
     test = scores(trained.model, context.problem, context.audit.test)
-    verdict_id = judge(context, trained, test)
+    with span("validate", rung=RUNG):
+        verdict_id = judge(context, trained, test)
     truths = measure(context, trained.model, test)
     context.pulse.step(1.0, "publishing")
     store.put(trained.data)
@@ -63,7 +66,7 @@ def retrain(context: Context) -> Version | None:
         environment=context.environment(),
         kept=records.of_training(context, trained.keeper),
     )
-    with transaction() as session:
+    with span("publish", rung=RUNG), transaction() as session:
         ended = held(session, lease.model_id)
         version = runs.publish(session, lease, candidate)
         if lease.parent:

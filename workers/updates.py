@@ -9,6 +9,7 @@ from app.banks import Changed
 from app.db import transaction
 from app.policy import Judgement
 from app.tables import Decision, Version, VersionKind
+from app.tracing import span
 from unlearning.evidence import Evidence, gather
 from unlearning.intervals import wilson
 from unlearning.problem import Indices
@@ -29,7 +30,8 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
     if barred is not None:
         return Judgement(Decision.INCONCLUSIVE, [barred])
     try:
-        updated = RUNGS[rung](context, task) if rung in RUNGS else by_method(context, task, rung)
+        with span("unlearn", rung=rung):
+            updated = RUNGS[rung](context, task) if rung in RUNGS else by_method(context, task, rung)
     except Inapplicable as error:
         return Judgement(Decision.ESCALATE, [str(error)])
     context.pulse.step(1.0, "validating")
@@ -42,8 +44,9 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
         return Judgement(Decision.INCONCLUSIVE, [runs.SPENT])
     table = banks.load_bank(context)
     level = 1 - 2 * policy.attempt_error(context.lease.policy, number)
-    evidence = observe(context, task, updated, table)
-    statistics = figures(evidence, level, context.lease.policy.thresholds.seed_sd)
+    with span("validate", rung=rung):
+        evidence = observe(context, task, updated, table)
+        statistics = figures(evidence, level, context.lease.policy.thresholds.seed_sd)
     seconds = {"update": updated.seconds, "validate": time.perf_counter() - begun}
     if rung == context.lease.policy.ladder[0]:
         seconds["prepare"] = task.seconds  # shared by all rungs, so told once
@@ -64,7 +67,8 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
     if judgement.decision is not Decision.PUBLISH:
         return judgement
     try:
-        return publish(context, data, verdict_id, task.forget, journal_undone=updated.journal_undone)
+        with span("publish", rung=rung):
+            return publish(context, data, verdict_id, task.forget, journal_undone=updated.journal_undone)
     except runs.Stopped as stopped:
         return Judgement(Decision.INCONCLUSIVE, [str(stopped)])
 

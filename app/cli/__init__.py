@@ -12,6 +12,7 @@ from app.cli import (
     audit,
     datasets,
     demo,
+    health,
     keys,
     models,
     policies,
@@ -39,6 +40,7 @@ app.command()(models.retrain)
 app.command()(recovery.backup)
 app.command()(recovery.restore)
 app.command()(recovery.replay)
+app.command()(health.health)
 app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys (on the service's own machine).")
 app.add_typer(datasets.app, name="datasets", help="Load and list manifests: which samples there are, and whose.")
 models.app.command()(approvals.approvals)

@@ -62,17 +62,19 @@ class Database(Collector):
         with transaction() as session:
             totals, head = tally.totals(session), live.head(session)
         models = Models(snapshot.rows["models"], settings().metrics_models)
-        yield schema()
+        yield from schema()
         yield from of_totals(totals, models, head.seq)
         yield from of_snapshot(snapshot, models)
         yield from of_head(head.seq, head.at)
 
 
-def schema() -> Metric:
+def schema() -> Iterator[Metric]:
     found, expected = revisions()
     told = InfoMetricFamily("expunge_schema", "The database's revision, and the one that this code needs")
     told.add_metric([], {"revision": found or "none", "expected": expected or "none"})
-    return told
+    yield told
+    fits = float(found == expected)
+    yield GaugeMetricFamily("expunge_schema_matches", "1 while the two are the same", value=fits)
 
 
 def of_head(seq: int, at: float | None) -> Iterator[Metric]:

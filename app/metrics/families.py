@@ -16,6 +16,8 @@ from prometheus_client.metrics_core import (
 
 from app.metrics.live import SLACK_BOUNDS, Snapshot
 from app.metrics.tally import BOUNDS, Key
+from app.presence import Condition, Present
+from app.tables import Role
 
 OTHER = "(other)"
 Row = Mapping[str, Any]
@@ -31,7 +33,11 @@ COUNTERS = {
         "Runs whose batch was taken from them: their worker was lost",
         ["model"],
     ),
-    "runs": ("expunge_runs", "Runs ended: published, failed, ended (nothing to publish) or lost", ["model", "outcome"]),
+    "runs": (
+        "expunge_runs",
+        "Runs ended; `ended` has nothing to publish",
+        ["model", "outcome"],
+    ),
     "verdicts": ("expunge_verdicts", "Verdicts", ["model", "rung", "decision"]),
 }
 """Names without the `_total` that the exposition adds. Those that have a label `model` are counted for each model."""
@@ -113,6 +119,7 @@ def of_snapshot(snapshot: Snapshot, models: Models) -> Iterator[Metric]:
         models.gather(snapshot.rows["batches"], "count", "state", "rung"),
     )
     yield from of_banks(snapshot.rows["banks"], models)
+    yield from of_workers(snapshot.present)
     (kept,) = snapshot.rows["artifacts"]
     yield gauge(
         "expunge_artifact_bytes", "Bytes of the artifacts that rows name", ["kind"], {(k,): kept[k] for k in kept}
@@ -171,6 +178,20 @@ def of_models(models: Models) -> Iterator[Metric]:
         yield gauge(f"expunge_model_{name}", says, ["model"], marked)
     margins = models.gather(models.rows, "margin", how=max)
     yield gauge("expunge_deadline_margin_seconds", "The policy's margin before a deadline", ["model"], margins)
+
+
+def of_workers(present: Sequence[Present]) -> Iterator[Metric]:
+    """Also how many there are not: an alert must see a zero."""
+    counts: dict[tuple[str, ...], float] = {(role, condition): 0 for role in Role for condition in Condition}
+    heard: dict[tuple[str, ...], float] = {}
+    for each in present:
+        counts[each.role, each.condition] += 1
+        heard[(each.role,)] = max(heard.get((each.role,), 0), each.heard_at.timestamp())
+    yield gauge(
+        "expunge_workers", "Workers, beat and the sweep: idle, busy, stalled or lost", ["role", "condition"], counts
+    )
+    says = "When a worker last received a message, beat last sent one, the sweep last ran"
+    yield gauge("expunge_heard_timestamp_seconds", says, ["role"], heard)
 
 
 def of_banks(rows: Sequence[Row], models: Models) -> Iterator[Metric]:

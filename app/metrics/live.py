@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app import presence
 from app.db import transaction
+from app.presence import Present
 
 SLACK_BOUNDS = (0, 3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400)
 TIMEOUT = "SET LOCAL statement_timeout = '2s'"
@@ -24,6 +26,7 @@ MODELS = """
     ) AS in_force ON true
     ORDER BY model.id
 """
+# OFFSET 0 keeps the planner from turning the look at each open batch into a join that reads all obligations there ever were.
 OBLIGATIONS = f"""
     WITH open AS (
         SELECT model_id, state, created_at, deadline_at FROM obligation WHERE state = 'pending'
@@ -87,7 +90,6 @@ CONNECTIONS = """
            current_setting('max_connections')::int AS most
     FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'expunge' GROUP BY state
 """
-# OFFSET 0 keeps the planner from turning the look at each open batch into a join that reads all obligations there ever were.
 QUERIES = {
     "models": MODELS,
     "obligations": OBLIGATIONS,
@@ -101,9 +103,10 @@ QUERIES = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of each of `QUERIES`, and what asking for them took."""
+    """The rows of each of `QUERIES`, who is there, and what asking for it took."""
 
     rows: dict[str, list[dict[str, Any]]]
+    present: list[Present]
     seconds: float
     taken: float
     """By the monotonic clock."""
@@ -115,7 +118,8 @@ def take() -> Snapshot:
     with transaction() as session:
         session.execute(text(TIMEOUT))
         rows = {name: ask(session, query) for name, query in QUERIES.items()}
-    return Snapshot(rows, monotonic() - begun, begun)
+        present = presence.everyone(session)
+    return Snapshot(rows, present, monotonic() - begun, begun)
 
 
 def ask(session: Session, query: str) -> list[dict[str, Any]]:

@@ -115,6 +115,8 @@ class Count:
                 self.observe("step_seconds", data["seconds"], "train", "reference")
             case "run.failed":
                 self.ended(event.batch_id, data["epoch"], "failed", model)
+            case "run.given_back":
+                self.ended(event.batch_id, data["epoch"], "given_back", model)
             case "version.published" | "batch.cancelled" | "batch.deferred":
                 self.ended(event.batch_id, max(self.runs.get(event.batch_id, {0: None})), ENDS[event.kind], model)
             case _:

@@ -14,6 +14,7 @@ from app.errors import Conflict, InFlight, NotFound, TooLarge, Unprocessable, ma
 from app.queue import due, nudge
 from app.schemas import DeletionAccepted, DeletionRequest, TicketDetail, TicketPage, TicketView
 from app.tables import TicketState
+from app.tracing import span
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
@@ -31,7 +32,7 @@ def submit(asked: DeletionRequest, who: MaySubmit, key: Key = None) -> Response:
         asked.dataset, asked.sample_ids, asked.subject_ids, asked.reason, asked.risk_tier, asked.external_id, asked.deadline
     )  # fmt: skip
     most = settings().ids_per_day if who.ids_per_day is None else who.ids_per_day
-    with transaction() as session:
+    with span("intake"), transaction() as session:
         accepted = tickets.submit(session, who.client, submission, key, asked.model_dump_json().encode(), most)
     return answer(accepted)
 

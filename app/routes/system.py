@@ -6,10 +6,12 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.auth import MayScrape
-from app.db import check_schema
+from app import presence
+from app.auth import MayScrape, MayWatch
+from app.db import check_schema, transaction
 from app.errors import Unavailable
 from app.metrics.exposition import render
+from app.schemas import WorkerView
 
 router = APIRouter(tags=["system"])
 
@@ -28,6 +30,14 @@ def ready() -> dict[str, str]:
     except SQLAlchemyError:
         raise Unavailable("Postgres does not answer. Tickets cannot be accepted until it does.") from None
     return {"status": "ok"}
+
+
+@router.get("/workers")
+def workers(who: MayWatch) -> list[WorkerView]:
+    """Workers and beat, as each last wrote of itself; one that ended in order is gone, one that was lost for a quarter of an
+    hour too."""
+    with transaction() as session:
+        return [WorkerView(**vars(each)) for each in presence.everyone(session)]
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -45,10 +45,10 @@ def test_each_reference_rings_once_and_a_broker_that_is_down_is_tried_once(monke
 
 def test_tasks_are_named_by_strings_that_the_workers_know() -> None:
     assert set(queue.ROUTES) == {
-        f"expunge.{name}" for name in ["work", "sweep", "purge", "reference", "relay", "deliver"]
+        f"expunge.{name}" for name in ["work", "sweep", "purge", "reference", "relay", "deliver", "canary"]
     }
     tasks = {entry["task"] for entry in queue.celery.conf.beat_schedule.values()}
-    assert tasks == {queue.SWEEP, queue.PURGE, queue.RELAY}
+    assert tasks == {queue.SWEEP, queue.PURGE, queue.RELAY, queue.CANARY}
 
 
 def test_what_takes_moments_waits_behind_no_training() -> None:

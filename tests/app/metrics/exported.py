@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import banks, batches, store
+from app import banks, batches, presence, store
 from app.db import transaction
 from app.metrics.exposition import DATABASE, render
-from app.tables import Model
+from app.tables import Model, Role
 from tests.app import story
 
 
@@ -62,3 +62,5 @@ def everything() -> None:
     with transaction() as session:
         batches.say_held(session, session.get_one(Model, other), "it waits")
     story.stop(other)
+    with transaction() as session:
+        presence.begin(session, Role.WORKER)
