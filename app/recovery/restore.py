@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from obstore.store import ObjectStore
 from psycopg import Cursor, errors, sql
-from sqlalchemy import Connection, func, text, update
+from sqlalchemy import Connection, delete, func, text, update
 from sqlalchemy.orm import Session
 
 from app import audit, manifests, store
@@ -24,7 +24,7 @@ from app.db import alembic_config, cursor, engine
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
 from app.recovery.archive import Checked, Manifest, Part, chunks, names, read_manifest
 from app.recovery.backup import AS_TEXT
-from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run
+from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run, Worker
 
 OURS = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 MADE_EMPTY = {"alembic_version", "audit_head", "installation"}
@@ -190,7 +190,8 @@ def finish(session: Session, manifest: Manifest) -> None:
 
 def take_back(session: Session) -> None:
     """Free what was being worked on. The epoch rises: a worker of the lost installation that is still alive, and finds its
-    own batch here, writes nothing into it."""
+    own batch here, writes nothing into it. Who was at work then is nobody's worker here."""
+    session.execute(delete(Worker))
     freed = update(Batch).where(Batch.state == BatchState.RUNNING)
     freed = freed.values(
         state=BatchState.READY,

@@ -107,4 +107,8 @@ ROWS: dict[str, list[Row]] = {
                               "give_up_at": "2026-02-04Z", "ended_at": "2026-02-01Z"}),
         ("webhook_attempt", {"delivery_id": DELIVERY, "number": 1, "outcome": "delivered", "status": 200, "seconds": 0.1}),
     ],
+    "0011": [
+        ("worker", {"name": "celery@a", "role": "worker", "host": "a", "pid": 7, "seen_at": "2026-02-01Z",
+                    "heard_at": "2026-02-01Z"}),
+    ],
 }  # fmt: skip

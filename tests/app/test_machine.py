@@ -315,12 +315,15 @@ def clean() -> None:
         driver.commit()
 
 
-def test_random_steps_keep_every_promise(database: str) -> None:
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(6, 20), pytest.param(30, 30, marks=pytest.mark.service)], ids=["few", "many"]
+)
+def test_random_steps_keep_every_promise(database: str, examples: int, steps: int) -> None:
     run_state_machine_as_test(
         Service,
         settings=settings(
-            max_examples=20,
-            stateful_step_count=30,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             derandomize=True,
             database=None,

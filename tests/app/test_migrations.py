@@ -88,6 +88,7 @@ def climb() -> dict[str, Contents]:
     return held
 
 
+@pytest.mark.service
 def test_a_database_in_use_goes_up_down_and_up_again(fresh: None) -> None:
     held = climb()
     check_schema()
@@ -118,6 +119,7 @@ def test_every_table_has_rows_as_its_revision_wrote_them(table: str) -> None:
     assert any(name == table for rows in ROWS.values() for name, _ in rows)
 
 
+@pytest.mark.service
 def test_what_would_undo_a_promise_is_refused(fresh: None) -> None:
     climb()
     with engine().begin() as connection:

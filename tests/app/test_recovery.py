@@ -169,6 +169,7 @@ def made_weights(model_id: int) -> str:
         return session.get_one(Version, current).weights_digest
 
 
+@pytest.mark.service
 def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_them(
     database: str, archive: str, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_the
     assert restoring.find(open_archive(archive), None) == second
 
 
+@pytest.mark.service
 def test_what_is_written_while_it_is_taken_is_in_it_whole_or_not_at_all(archive: str, elsewhere: Elsewhere) -> None:
     lived()
     came: list[UUID] = []
@@ -210,6 +212,7 @@ def test_what_is_written_while_it_is_taken_is_in_it_whole_or_not_at_all(archive:
     assert verification().events == made.head.seq + 1
 
 
+@pytest.mark.service
 def test_weights_purged_meanwhile_are_looked_for_anew_and_the_rest_is_done_without(
     archive: str, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +242,7 @@ def test_weights_purged_meanwhile_are_looked_for_anew_and_the_rest_is_done_witho
     assert store.get(made_weights(model_id)) == b"second"
 
 
+@pytest.mark.service
 def test_a_damaged_artifact_is_named_and_the_rest_backed_up(database: str, archive: str, tmp_path: Path) -> None:
     lived()
     (file,) = tmp_path.glob(f"artifacts/{store.path(store.put(b'second'))}")
@@ -256,6 +260,7 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+@pytest.mark.service
 def test_a_backup_that_was_changed_is_refused_and_leaves_nothing(
     archive: str, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
@@ -288,6 +293,7 @@ def tables_of_ours() -> list[str]:
         return list(connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")))
 
 
+@pytest.mark.service
 def test_a_log_that_does_not_verify_is_refused(archive: str, elsewhere: Elsewhere) -> None:
     lived()
     with transaction() as session:
@@ -300,6 +306,7 @@ def test_a_log_that_does_not_verify_is_refused(archive: str, elsewhere: Elsewher
     assert tables_of_ours() == []
 
 
+@pytest.mark.service
 def test_a_newer_schema_and_a_filled_database_are_refused(archive: str, elsewhere: Elsewhere, tmp_path: Path) -> None:
     lived()
     made = back_up(archive)
@@ -318,6 +325,7 @@ def test_a_newer_schema_and_a_filled_database_are_refused(archive: str, elsewher
         restore(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.service
 def test_an_older_schema_is_restored_and_migrated(archive: str, elsewhere: Elsewhere) -> None:
     """Into a database that is migrated and empty: what a fresh installation has."""
     _, ticket = lived()
@@ -335,6 +343,7 @@ def test_an_older_schema_is_restored_and_migrated(archive: str, elsewhere: Elsew
         assert lockdown.unresolved(session) is not None
 
 
+@pytest.mark.service
 def test_nothing_is_claimed_or_published_before_the_tickets_are_known(archive: str, elsewhere: Elsewhere) -> None:
     model_id, _ = lived()
     story.submit(3)
@@ -357,7 +366,7 @@ def test_nothing_is_claimed_or_published_before_the_tickets_are_known(archive: s
     accepted = story.submit(4)
     assert story.ticket(accepted).state is TicketState.PENDING
     with pytest.raises(RuntimeError, match="expunge replay"):
-        command.downgrade(alembic_config(), "-1")
+        command.downgrade(alembic_config(), "0007")
     declare()
     with pytest.raises(runs.StaleEpoch), transaction() as session:
         runs.publish(session, running, offered)  # a worker of the lost installation, still alive
@@ -409,6 +418,7 @@ def test_tickets_after_the_backup_come_back_from_the_journal(archive: str, log: 
     assert all(ticket.state is TicketState.FULFILLED for ticket in story.all_of(Ticket))
 
 
+@pytest.mark.service
 def test_a_ticket_taken_back_after_the_backup_is_taken_back_again(archive: str, log: str, elsewhere: Elsewhere) -> None:
     story.dataset()
     model_id = story.register(policy=story.PATIENT)
@@ -426,6 +436,7 @@ def test_a_ticket_taken_back_after_the_backup_is_taken_back_again(archive: str, 
     assert dead() == [4]
 
 
+@pytest.mark.service
 def test_what_was_forbidden_or_tightened_stays_so(archive: str, log: str, elsewhere: Elsewhere) -> None:
     model_id, _ = lived()
     secret = story.key("leaver")
@@ -449,6 +460,7 @@ def test_what_was_forbidden_or_tightened_stays_so(archive: str, log: str, elsewh
         assert session.scalar(revoked) == 1
 
 
+@pytest.mark.service
 def test_a_dataset_loaded_after_the_backup_keeps_the_lock_until_it_is_back(
     archive: str, log: str, elsewhere: Elsewhere
 ) -> None:
@@ -488,6 +500,7 @@ def test_the_journal_holds_no_id_of_a_sample_or_a_subject(database: str, log: st
     assert "p-7" not in held
 
 
+@pytest.mark.service
 def test_an_export_goes_on_where_the_last_one_ended(database: str, log: str) -> None:
     lived()
     first = export(log)
@@ -510,6 +523,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
     path.write_bytes(gzip.compress(held.replace(old, new, 1).encode()))
 
 
+@pytest.mark.service
 def test_a_journal_that_was_changed_is_refused_whole(
     archive: str, log: str, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
@@ -545,6 +559,7 @@ def test_a_journal_that_was_changed_is_refused_whole(
     assert replayed(log).tickets == 3
 
 
+@pytest.mark.service
 def test_a_journal_of_another_log_or_one_that_ends_before_the_backup_is_no_answer(
     archive: str, log: str, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
@@ -571,6 +586,7 @@ def test_a_journal_of_another_log_or_one_that_ends_before_the_backup_is_no_answe
         export(log)
 
 
+@pytest.mark.service
 def test_a_second_disaster(archive: str, log: str, elsewhere: Elsewhere) -> None:
     """The journal goes on after a restoration in the same place, as a branch; from it either back-up can be replayed."""
     model_id, _ = lived()
@@ -604,6 +620,7 @@ def test_a_second_disaster(archive: str, log: str, elsewhere: Elsewhere) -> None
     assert all(ticket.state is TicketState.FULFILLED for ticket in story.all_of(Ticket))
 
 
+@pytest.mark.service
 def test_a_restoration_that_the_log_does_not_tell_of_is_a_fault(archive: str, elsewhere: Elsewhere) -> None:
     lived()
     back_up(archive)
