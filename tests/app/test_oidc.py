@@ -242,7 +242,7 @@ class TestOverHttp:
         bad = http.get("/deletions", headers={"Authorization": f"Bearer {issuer.token(aud='other')}"})
         key = http.get("/deletions", headers={"Authorization": "Bearer exp_x_y"})
         assert bad.status_code == 401
-        assert bad.content == key.content
+        assert bad.json() | {"request_id": ""} == key.json() | {"request_id": ""}
         for _ in range(25):
             last = self.ask(http, "a.b.c")
         assert last == 429
