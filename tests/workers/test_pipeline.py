@@ -346,6 +346,25 @@ def test_what_was_prepared_comes_back_as_it_was(lenient: Line) -> None:
         assert np.array_equal(getattr(kept, name), getattr(made, name))
 
 
+def test_a_heartbeat_that_meets_the_publication_keeps_no_version_from_being_prepared(
+    lenient: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the batch's row, and then finds the batch published: nobody has lost it."""
+    publish = updates.publish
+
+    def and_beat(context: Context, *more: Any, **named: Any) -> Version:
+        version = publish(context, *more, **named)
+        context.pulse._renew()
+        return version
+
+    monkeypatch.setattr(updates, "publish", and_beat)
+    lenient.submit(range(40))
+    lenient.work()
+    _, second = lenient.versions()
+    assert second.kind is VersionKind.UNLEARNED
+    assert second.gradients_digest is not None
+
+
 def test_models_that_were_trained_alike_share_what_was_prepared_until_the_last(lenient: Line) -> None:
     twin = register("twin", LENIENT)
     twin.work()
