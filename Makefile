@@ -84,6 +84,11 @@ bench-unlearn: .venv/ready ## updates against retrains: how close, how fast (Fas
 bench-gpu: .venv/ready ## full-size ResNet18 and VGG19 on a CUDA device; says so where there is none
 	$(BIN)/python -m benchmarks.gpu
 
+.PHONY: chaos
+chaos: .venv/ready ## hurt the real processes and check every promise (RUNS=20 SEED=1; ONLY=7 replays a run; ARGS="--minutes 30 --kinds kill-api,redis-down")
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --runs $(or $(RUNS),20) --seed $(or $(SEED),1) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	@$(if $(ONLY),true,$(BIN)/python -m benchmarks.reliability)
+
 .PHONY: migration
 migration: .venv/ready ## write a migration for what changed in app/tables.py (NAME="what changed")
 	$(BIN)/python -c 'from alembic import command; from app.db import alembic_config; command.revision(alembic_config(), "$(NAME)", autogenerate=True)'
