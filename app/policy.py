@@ -189,6 +189,25 @@ class Inconclusive(Part):
     )
 
 
+class Compute(Part):
+    """By how many processes of a worker's host a model is trained, and the gradients of its training set are summed."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        1,
+        description="'auto': one a CUDA device that the worker sees, or without CUDA as many as its cores have room for",
+    )
+    threads_per_process: int | None = Field(
+        None, ge=1, le=256, description="CPU threads of each; null: one, or beside a CUDA device those of the worker"
+    )
+    min_samples: int = Field(
+        10_000, ge=0, description="Fewer samples than this are the business of one process: starting more costs seconds"
+    )
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="A training by several processes writes a checkpoint this often; 0: after every step"
+    )
+    restarts: int = Field(3, ge=0, le=100, description="So often the processes are started again when one is lost")
+
+
 class PolicyBody(Part):
     thresholds: Thresholds = Thresholds()
     update: Update = Update()
@@ -201,6 +220,7 @@ class PolicyBody(Part):
     bank: BankPart = BankPart()
     inconclusive: Inconclusive = Inconclusive()
     batching: Batching = Batching()
+    compute: Compute = Compute()
     drift: Drift = Drift()
     window: Window = Window()
     lone: Lone = Lone()
@@ -221,6 +241,11 @@ class PolicyBody(Part):
             raise ValueError(
                 "the ladder may name two rungs before 'retrain': two attempts are all that one split of the audit's data"
                 " may judge, a third would pass by chance too often"
+            )
+        if self.recorder.asked and self.compute.processes not in (1, "auto"):
+            raise ValueError(
+                "the recorder sees a training by one process: ask it for nothing, or set compute.processes to 1 ('auto' is 1"
+                " where it records)"
             )
         idle = [name for name in self.methods if name not in self.ladder]
         if idle:

@@ -118,11 +118,16 @@ def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
     return named
 
 
-def chunks(samples: Samples, indices: Indices, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets in chunks of at most `size`, on a CPU of at most `CPU_CHUNK`, in the order of `indices`, on `device`."""
+def chunk_size(size: int, device: torch.device) -> int:
+    """How many samples go through a network at once where `size` are asked for: on a CPU at most `CPU_CHUNK`."""
     if size < 1:
         raise ValueError("batch_size is at least 1")
-    size = min(size, CPU_CHUNK) if device.type == "cpu" else size
+    return min(size, CPU_CHUNK) if device.type == "cpu" else size
+
+
+def chunks(samples: Samples, indices: Indices, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets in chunks of at most `size`, on a CPU of at most `CPU_CHUNK`, in the order of `indices`, on `device`."""
+    size = chunk_size(size, device)
     for start in range(0, len(indices), size):
         inputs, targets = samples.batch(indices[start : start + size])
         yield inputs.to(device), targets.to(device)

@@ -21,6 +21,7 @@ from unlearning.training import restore
 from workers import artifacts
 from workers.problems import load_for
 from workers.pulse import Pulse
+from workers.torchrun import ONE, Asker
 
 log = structlog.get_logger()
 
@@ -40,6 +41,11 @@ class Context:
     @cached_property
     def device(self) -> torch.device:
         return device()
+
+    @property
+    def asker(self) -> Asker:
+        """For what several processes may do."""
+        return Asker(self.lease, self.lease.policy.compute, self.device, self.pulse.step)
 
     @cached_property
     def problem(self) -> Problem:
@@ -96,4 +102,4 @@ class Context:
             "seed": recipe.seed,
             "recipe": asdict(recipe),
             "split": self.tuning.salt,
-        }
+        } | ONE.told()

@@ -14,6 +14,7 @@ from app.queue import ring_references
 from app.tables import BatchKind, Decision, Version, VersionKind
 from app.tracing import span
 from unlearning.gradients import NonFinite
+from unlearning.parallel import OutOfStep
 from unlearning.training import Diverged
 from workers import stopping
 from workers.context import Context
@@ -21,6 +22,7 @@ from workers.problems import Refused
 from workers.pulse import Pulse
 from workers.rungs import anchor, prepare_next, task_for
 from workers.stopping import Stopping
+from workers.torchrun import Failed
 from workers.training import retrain
 from workers.updates import approximate
 
@@ -133,7 +135,9 @@ def explained(error: Exception) -> tuple[str, bool]:
     and place, never by its text: that may hold somebody's id."""
     if isinstance(error, ServiceError):
         detail = error.detail
-    elif isinstance(error, Refused | Diverged | NonFinite):
+    elif isinstance(error, Failed):
+        return str(error), error.again
+    elif isinstance(error, Refused | Diverged | NonFinite | OutOfStep):
         detail = str(error)
     else:
         detail = whereabouts(error)

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 import torch
 
-from app import lineage, logs, presence, references, store, sweep
+from app import lineage, logs, policy, presence, references, store, sweep
 from app.banks import Changed
 from app.db import transaction
 from app.errors import StaleEpoch
@@ -22,8 +22,8 @@ from unlearning import bank
 from unlearning.division import GROUP, left_out
 from unlearning.problem import Indices, Samples
 from unlearning.splits import split_unseen
-from unlearning.training import restore, train
-from workers import artifacts, banks, pipeline, stopping
+from unlearning.training import restore
+from workers import artifacts, banks, pipeline, stopping, torchrun
 from workers.context import device
 from workers.problems import Refused, load_for
 from workers.pulse import Pulse
@@ -74,15 +74,22 @@ def reference(lease: ReferenceLease, dead: Indices, pulse: Pulse) -> None:
     tickets = TicketsFirst(pulse)
     begun = time.perf_counter()
     trained_on = np.setdiff1d(live, quarter_of(problem.train, live, lease.number))
-    state = train(problem, trained_on, tuning, progress=tickets.step, device=device()).state
+    asker = torchrun.Asker(lease, compute(lease), device(), tickets.step)
+    result, chosen = torchrun.trained(asker, problem, trained_on, tuning)
     seconds = time.perf_counter() - begun - tickets.seconds
     pulse.step(1.0, "scoring")
     forgotten = forgotten_now(lease)
     # Also those that wait for an update: a tombstone keeps them from the training, and their own verdict needs the scores.
     unseen = left_out(problem.train, np.setdiff1d(everything, banks.ordinals(forgotten)), lease.number)
-    model = restore(problem, state, device())
+    model = restore(problem, result.state, device())
     shown = bank.observe(model, problem, lease.number, unseen, audit)
-    keep(lease, shown, seconds, len(trained_on))
+    keep(lease, shown, seconds, len(trained_on), chosen)
+
+
+def compute(lease: ReferenceLease) -> policy.Compute:
+    """What the model's policy says of processes, as it is now."""
+    with transaction() as session:
+        return policy.stored(policy.current(session, lease.model_id).body).compute
 
 
 def quarter_of(samples: Samples, live: Indices, number: int) -> Indices:
@@ -96,14 +103,14 @@ def quarter_of(samples: Samples, live: Indices, number: int) -> Indices:
     return quarters[number - first]
 
 
-def keep(lease: ReferenceLease, shown: bank.Reference, seconds: float, samples: int) -> None:
+def keep(lease: ReferenceLease, shown: bank.Reference, seconds: float, samples: int, chosen: torchrun.Layout) -> None:
     """Store the scores and put them on record, without what is forgotten by then. Each further turn of the loop means that
     somebody's ticket was fulfilled, or came, meanwhile."""
     while True:
         forgotten = forgotten_now(lease)
         shown = shown.without(banks.ordinals(forgotten))
         digest = artifacts.save_reference(shown, lease.bank_id)
-        told = {"samples": samples, "scored": len(shown.out_N)}
+        told = {"samples": samples, "scored": len(shown.out_N)} | chosen.told()
         try:
             with transaction() as session:
                 references.complete(session, lease, digest=digest, seconds=seconds, told=told, forgotten=forgotten)

@@ -25,7 +25,7 @@ from unlearning.gradients import gradient_sum, scores
 from unlearning.iau import IauSettings, unlearn
 from unlearning.problem import Indices
 from unlearning.training import State, restore
-from workers import artifacts
+from workers import artifacts, torchrun
 from workers.context import Context
 
 log = structlog.get_logger()
@@ -171,7 +171,7 @@ def prepare(
     context.pulse.step(0.0, "gradients of the training set")
     problem = context.problem
     live = np.setdiff1d(np.arange(len(problem.train)), tombstoned)
-    total = gradient_sum(model, problem, problem.train, live)
+    total = torchrun.summed(context.asker, model, problem, live)
     difficulty = fit_difficulty(model, problem, live, context.tuning)
     standing = stand(model, problem, live, context.tuning, context.audit, difficulty, anchor_T)
     return artifacts.Prepared(total, tombstoned, standing, difficulty)

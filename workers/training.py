@@ -16,8 +16,8 @@ from unlearning.gradients import Scores, scores
 from unlearning.intervals import wilson
 from unlearning.problem import Indices
 from unlearning.statistics import LEVEL, Statistic
-from unlearning.training import restore, train
-from workers import artifacts, banks, records
+from unlearning.training import restore
+from workers import artifacts, banks, records, torchrun
 from workers.context import Context
 from workers.problems import Refused
 
@@ -35,6 +35,7 @@ class Trained:
     epochs: int
     samples: int
     keeper: records.Keeper | None
+    layout: torchrun.Layout
 
 
 def retrain(context: Context) -> Version | None:
@@ -63,7 +64,7 @@ def retrain(context: Context) -> Version | None:
         excluded_digest=lineage.digest(excluded),
         excluded_count=len(excluded),
         forgotten=forgotten,
-        environment=context.environment(),
+        environment=context.environment() | trained.layout.told(),
         kept=records.of_training(context, trained.keeper),
     )
     with span("publish", rung=RUNG), transaction() as session:
@@ -84,11 +85,11 @@ def train_without(context: Context, excluded: Indices) -> Trained:
         raise Refused("Every sample of the dataset is tombstoned: there is nothing to train on. Retire the model.")
     keeper = records.Keeper(context, live) if context.lease.policy.recorder.asked else None
     begun = time.perf_counter()
-    result = train(problem, live, context.tuning, progress=context.pulse.step, device=context.device, observer=keeper)
+    result, chosen = torchrun.trained(context.asker, problem, live, context.tuning, keeper)
     seconds = time.perf_counter() - begun
     data = artifacts.weights_bytes(result.state)
     model = restore(problem, result.state, context.device)
-    return Trained(model, data, artifacts.digest_of(data), seconds, len(result.history), len(live), keeper)
+    return Trained(model, data, artifacts.digest_of(data), seconds, len(result.history), len(live), keeper, chosen)
 
 
 def judge(context: Context, trained: Trained, test: Scores) -> int:

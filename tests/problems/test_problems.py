@@ -3,10 +3,13 @@
 A test that starts real worker processes puts this folder on PYTHONPATH; its entry points are found like any package's.
 `EXPUNGE_TEST_GATE` names a folder: while it holds a file `closed`, reading training samples waits, and says so in a
 file `reached`; while it holds a file `raising`, reading them raises with ids in the text. `EXPUNGE_TEST_POISON` holds
-ordinals: reading one of them raises.
+ordinals: reading one of them raises. `EXPUNGE_TEST_READS` names a folder, where each process notes what it reads.
+`EXPUNGE_TEST_KILL` is `rank:count:file`: the process of this rank kills itself when it reads for the count-th time, once,
+which the file then says. `EXPUNGE_TEST_HOLD` is `count:file`: at its count-th read a process waits until there is such a file.
 """
 
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +30,7 @@ class Watched(TensorSamples):
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         wait_at_gate()
+        note(np.asarray(indices).tolist())
         poison = {int(word) for word in os.environ.get("EXPUNGE_TEST_POISON", "").split()}
         if poison & set(np.asarray(indices).tolist()):
             raise RuntimeError("subject-4711-secret has no image")
@@ -47,6 +51,28 @@ def wait_at_gate() -> None:
         Path(gate, "reached").touch()
         while Path(gate, "closed").exists():
             time.sleep(0.01)
+
+
+def note(ordinals: list[int]) -> None:
+    CALLS.append(len(ordinals))
+    folder, kill = os.environ.get("EXPUNGE_TEST_READS"), os.environ.get("EXPUNGE_TEST_KILL")
+    if folder:
+        with Path(folder, str(os.getpid())).open("a") as file:
+            file.write(" ".join(map(str, ordinals)) + "\n")
+    hold = os.environ.get("EXPUNGE_TEST_HOLD")
+    if hold:
+        count, go = hold.split(":")
+        while len(CALLS) == int(count) and not Path(go).exists():
+            time.sleep(0.01)
+    if kill:
+        rank, count, flag = kill.split(":")
+        if os.environ.get("RANK") == rank and len(CALLS) == int(count) and not Path(flag).exists():
+            Path(flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+CALLS: list[int] = []
+"""How many samples each read of this process was for."""
 
 
 @dataclass(frozen=True)

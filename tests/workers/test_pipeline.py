@@ -33,7 +33,7 @@ from tests.workers.conftest import EAGER, LENIENT, STRICT, Line, load_clusters, 
 from unlearning.gradients import scores
 from unlearning.splits import split_unseen
 from unlearning.training import TrainedModel, state_of
-from workers import artifacts, pipeline, problems, rungs, updates
+from workers import artifacts, pipeline, problems, rungs, torchrun, updates
 from workers import training as worker_training
 from workers.context import Context
 from workers.pulse import Pulse
@@ -213,7 +213,7 @@ def test_a_retrain_reads_no_tombstoned_sample(lenient: Line) -> None:
         session.execute(update(Model).values(held="for the test"))
     lenient.submit(range(200, 210))
     trained: list[set[int]] = []
-    real = worker_training.train
+    real = torchrun.train
 
     def spy(problem: Any, indices: Any, *rest: Any, **named: Any) -> Any:
         read_by_tests().clear()
@@ -222,13 +222,13 @@ def test_a_retrain_reads_no_tombstoned_sample(lenient: Line) -> None:
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_training, "train", spy)
+        patch.setattr(torchrun, "train", spy)
         lenient.retrain()
     assert trained == [set(range(400)) - set(range(100, 140)) - set(range(200, 210))]
 
 
 def test_a_ticket_that_comes_while_a_retrain_runs_goes_to_the_next_batch(lenient: Line) -> None:
-    real = worker_training.train
+    real = torchrun.train
     late = []
 
     def slow(*arguments: Any, **named: Any) -> Any:
@@ -236,7 +236,7 @@ def test_a_ticket_that_comes_while_a_retrain_runs_goes_to_the_next_batch(lenient
         return real(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_training, "train", slow)
+        patch.setattr(torchrun, "train", slow)
         lenient.retrain()
     versions = lenient.versions()
     assert [v.kind for v in versions] == [VersionKind.TRAINED, VersionKind.RETRAINED, VersionKind.UNLEARNED]
@@ -491,7 +491,7 @@ def test_a_retrain_takes_over_a_batch_that_waits(lenient: Line) -> None:
 
 
 def test_a_retrain_that_is_no_use_is_held_for_an_operator(strict: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_training, "train", untrained)
+    monkeypatch.setattr(torchrun, "train", untrained)
     strict.retrain()
     batch = strict.batch()
     assert batch.state is BatchState.QUARANTINED

@@ -37,7 +37,7 @@ from unlearning.division import left_out, quarters
 from unlearning.splits import split_unseen
 from unlearning.training import restore
 from unlearning.training import train as by_hand
-from workers import artifacts, pipeline, problems, tasks
+from workers import artifacts, pipeline, problems, tasks, torchrun
 from workers import banks as tables
 from workers import references as work
 from workers import references as workers_references
@@ -111,19 +111,19 @@ def expire() -> None:
 def read_by_trainings(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     """What each training was given, from here on."""
     given: list[set[int]] = []
-    real = work.train
+    real = torchrun.train
 
     def noting(problem: Any, indices: Any, *rest: Any, **named: Any) -> Any:
         given.append(set(indices.tolist()))
         return real(problem, indices, *rest, **named)
 
-    monkeypatch.setattr(work, "train", noting)
+    monkeypatch.setattr(torchrun, "train", noting)
     return given
 
 
 def in_the_midst(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something once, when the next reference has been claimed and its training has begun."""
-    real, done = work.train, []
+    real, done = torchrun.train, []
 
     def acting(*arguments: Any, **named: Any) -> Any:
         if not done:
@@ -131,7 +131,7 @@ def in_the_midst(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> 
             act()
         return real(*arguments, **named)
 
-    monkeypatch.setattr(work, "train", acting)
+    monkeypatch.setattr(torchrun, "train", acting)
 
 
 class TestTraining:
@@ -250,7 +250,7 @@ class TestTraining:
             return real(samples, live, number)
 
         monkeypatch.setattr(workers_references, "left_out", empty_fourth)
-        monkeypatch.setattr(workers_references, "train", lambda *_, **__: pytest.fail("trained for nothing"))
+        monkeypatch.setattr(torchrun, "train", lambda *_, **__: pytest.fail("trained for nothing"))
         order(line)
         train()
         assert {row.state for row in rows()} == {ReferenceState.FAILED}
@@ -546,7 +546,7 @@ class TestTicketsFirst:
                 draws[-1].append(float(torch.rand(1)))
             raise StaleEpoch("enough")
 
-        monkeypatch.setattr(work, "train", drawing)
+        monkeypatch.setattr(torchrun, "train", drawing)
         train(1)
         expire()
         monkeypatch.setattr(sweep, "due", lambda: [line.model_id])
