@@ -25,9 +25,9 @@ class Wire(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, upstream: int) -> None:
-        super().__init__(("127.0.0.1", 0), Passing)
-        self.upstream = upstream
+    def __init__(self, host: str, upstream: int) -> None:
+        super().__init__((host, 0), Passing)
+        self.host, self.upstream = host, upstream
         self.up: int | None = None
         self.down: int | None = None
         self.cuts = 0
@@ -36,14 +36,14 @@ class Wire(socketserver.ThreadingTCPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.host}:{self.server_address[1]}"
 
 
 class Passing(socketserver.BaseRequestHandler):
     server: Wire
 
     def handle(self) -> None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.server.upstream)) as other:
+        with suppress(OSError), socket.create_connection((self.server.host, self.server.upstream)) as other:
             back = threading.Thread(target=self.copy, args=(other, self.request, "down"), daemon=True)
             back.start()
             self.copy(self.request, other, "up")
@@ -73,7 +73,7 @@ class Bucket:
     def __init__(self, server: ThreadedMotoServer) -> None:
         host, port = server.get_host_and_port()
         self.url = f"http://{host}:{port}"
-        self.wire = Wire(port)
+        self.wire = Wire(host, port)
         credentials = {"aws_access_key_id": "t", "aws_secret_access_key": "t", "region_name": KEYS["AWS_REGION"]}
         self.client: Any = boto3.client("s3", endpoint_url=self.url, **credentials)
         httpx.post(f"{self.url}/moto-api/reset").raise_for_status()  # servers of one process share their buckets
@@ -99,8 +99,9 @@ class Bucket:
 
 
 @contextmanager
-def bucket() -> Iterator[Bucket]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+def bucket(address: str = "127.0.0.1") -> Iterator[Bucket]:
+    """A server with one empty bucket at an address of this machine."""
+    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     try:
         made = Bucket(server)
