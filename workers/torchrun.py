@@ -218,6 +218,7 @@ def launch(folder: Path, asker: Asker) -> None:
     if said is not None:
         raise Failed(said["detail"], again=said["again"])
     if process.returncode != 0 or not (folder / jobs.RESULT).exists():
+        asker.progress(0.0, "the processes have ended")  # where all of this worker's are being stopped, it raises
         raise Failed(
             f"The {job.processes} processes ended without an answer after {asker.compute.restarts} restarts (torchrun's exit code"
             f" {process.returncode}): one of them is killed again and again, by the system for want of memory for instance.",
