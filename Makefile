@@ -118,3 +118,7 @@ bench-load: .venv/ready ## a minute of mixed traffic at the highest rate that th
 .PHONY: bench-scale
 bench-scale: .venv/ready ## reads over a million tickets, manifests of 20 million rows, batches of 10,000 (ARGS="--part reads" for one)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale $(ARGS)
+
+.PHONY: simulate
+simulate: .venv/ready ## how many workers a load needs, up to 1,000 models and a million tickets a day; writes docs/capacity.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulate $(ARGS)

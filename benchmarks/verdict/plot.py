@@ -56,8 +56,8 @@ def estimates(setting: str, judged: list[Judged]) -> str:
         f"A dot is an update of {FEW} samples or more; its line the interval of 90 % that decides. True: mean over retrains.",
         "Dashed: the estimate is the truth.",
     ]
-    key = _key(LEFT, TOP + TALL + 56, [(ARMS[arm], CALLED[arm]) for arm in there])
-    return _whole(width, f"{setting}: UE as estimated and in truth", notes, [*parts, *key], TOP + TALL + 56)
+    named = key(LEFT, TOP + TALL + 56, [(ARMS[arm], CALLED[arm]) for arm in there])
+    return whole(width, f"{setting}: UE as estimated and in truth", notes, [*parts, *named], TOP + TALL + 56)
 
 
 def published(setting: str, judged: list[Judged]) -> str:
@@ -87,10 +87,10 @@ def published(setting: str, judged: list[Judged]) -> str:
                         line.append((step, _share(found, lambda one: one.published(MIDDLE))))
                 parts += frame.path(ARMS[arm], line)
     width = LEFT + len(SOURCES) * SIDE + (len(SOURCES) - 1) * APART + 24
-    key = _key(LEFT, TOP + TALL + 56, [(ARMS[arm], CALLED[arm]) for arm in arms])
+    named = key(LEFT, TOP + TALL + 56, [(ARMS[arm], CALLED[arm]) for arm in arms])
     note = f"Thresholds: UE {MIDDLE:g}, MU {MU:g}. Below {FEW} samples no rate of UE is asked for."
     title = f"{setting}: what is published, by number of samples"
-    return _whole(width, title, [note], [*parts, *key], TOP + TALL + 56)
+    return whole(width, title, [note], [*parts, *named], TOP + TALL + 56)
 
 
 def thresholds(source: str, points: dict[str, list[Judged]]) -> str:
@@ -119,13 +119,13 @@ def thresholds(source: str, points: dict[str, list[Judged]]) -> str:
                 parts += frame.path(kinds[name], [(ue, _share(asked, _passes(ue))) for ue in GRID], dots=False)
     parts += _half_widths(retrains, kinds, LEFT + len(groups) * (SIDE + APART))
     width = LEFT + (len(groups) + 1) * SIDE + len(groups) * APART + 24
-    key = _key(LEFT, TOP + TALL + 56, [(kinds[name], name) for name in retrains])
+    named = key(LEFT, TOP + TALL + 56, [(kinds[name], name) for name in retrains])
     notes = [
         "Shares are of retrains, which ought all to be published. Half-widths are medians by number of samples;",
         "what is of one class lies by itself.",
     ]
-    return _whole(
-        width, f"What a threshold of UE lets through, {HEADINGS[source]}", notes, [*parts, *key], TOP + TALL + 56
+    return whole(
+        width, f"What a threshold of UE lets through, {HEADINGS[source]}", notes, [*parts, *named], TOP + TALL + 56
     )
 
 
@@ -223,7 +223,7 @@ def _end(x: float, y: float, words: str) -> str:
     return svg.text(x, y, words, "faint").replace("<text ", '<text text-anchor="end" ', 1)
 
 
-def _key(x: float, y: float, named: Sequence[tuple[str, str]]) -> list[str]:
+def key(x: float, y: float, named: Sequence[tuple[str, str]]) -> list[str]:
     parts = []
     for kind, words in named:
         parts += [f'<circle class="{kind}" cx="{x:g}" cy="{y - 4:g}" r="4"/>', svg.text(x + 9, y, words, kind)]
@@ -231,7 +231,7 @@ def _key(x: float, y: float, named: Sequence[tuple[str, str]]) -> list[str]:
     return parts
 
 
-def _whole(width: float, title: str, notes: Sequence[str], parts: Sequence[str], bottom: float) -> str:
+def whole(width: float, title: str, notes: Sequence[str], parts: Sequence[str], bottom: float) -> str:
     head = svg.text(16, 24, title, "title")
     said = [svg.text(16, bottom + 24 + 18 * number, note, "faint") for number, note in enumerate(notes)]
     return svg.whole(width, bottom + 24 + 18 * len(notes), title, [head, *parts, *said])
