@@ -73,7 +73,12 @@ class Service:
     def until(self, condition: Callable[[], Any], what: str) -> None:
         """Wait for a condition, not for a time; the bound only ends a test that has failed."""
         if not wait_for(lambda: bool(condition()), LONG, pause=0.05):
-            raise AssertionError(f"waited in vain for {what}:\n{(self.folder / 'up.log').read_text()[-2000:]}")
+            raise AssertionError(f"waited in vain for {what}:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of every process's log."""
+        logs = [self.folder / "up.log", *sorted((self.folder / "log").glob("*.log"))]
+        return "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
     def api(self, *scopes: str, client: str = "tester") -> Api:
         options = [part for scope in scopes or ("admin",) for part in ("--scope", scope)]

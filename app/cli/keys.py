@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from app import keys
 from app.auth import Scope
@@ -35,7 +35,7 @@ def create(
 @app.command("list")
 def listing() -> None:
     """All keys: prefix, client, scopes, dates. Never the secret."""
-    table = Table("prefix", "client", "scopes", "created", "expires", "revoked", "last used")
+    table = Table(Column("prefix", no_wrap=True), "client", "scopes", "created", "expires", "revoked", "last used")
     with transaction() as session:
         for key in keys.listing(session):
             dates = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)

@@ -39,8 +39,9 @@ def test_a_kill_at_a_label_breaks_no_promise(label: Label, ground: Ground, lines
     line = lines.pop(str(policy), None)
     if line is None or len(line.left) < 40:
         line = ground.line(policy)
-    story(Case(ground, line, label.name))
+    case = Case(ground, line, label.name)
+    story(case)
     ground.settle()
     assert ground.violation() is None
     if label.name not in UNPREPARED:
-        lines[str(policy)] = line
+        lines[str(policy)] = case.line
