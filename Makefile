@@ -42,7 +42,9 @@ check: .venv/ready ## the fast gates: ruff, mypy, import contracts, fast tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -q -m 'not service and not gpu'
 
-# The second leg repeats what touches Postgres and Redis on the machine's own servers, where it has them.
+# The first leg repeats what touches Postgres and Redis on the machine's own servers, where it has them: all that is fast, and
+# of the long ones those that another server might answer otherwise. Tests with real processes wait more than they work, so
+# there are three at a time.
 .PHONY: test
 test: .venv/ready ## everything a developer machine can run
 	$(BIN)/ruff check .
@@ -51,12 +53,13 @@ test: .venv/ready ## everything a developer machine can run
 	$(BIN)/lint-imports
 	@if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && command -v redis-server >/dev/null; then \
 		echo "== on the system's Postgres and Redis"; \
-		EXPUNGE_TEST_SERVERS=system $(BIN)/pytest -n 2 -q -m 'not gpu' tests/app tests/workers; \
+		EXPUNGE_TEST_SERVERS=system $(BIN)/pytest -n 2 -q -m 'not gpu and (not service or both)' tests/app tests/workers; \
 	else \
 		echo "== no postgresql-15 and redis-server here: the system leg is left out"; \
 	fi
 	@echo "== on the private servers"
-	$(BIN)/pytest -n 2 -q -m 'not gpu'
+	$(BIN)/pytest -n 2 -q -m 'not gpu and not service'
+	$(BIN)/pytest -n 3 -q -m 'service and not gpu'
 
 .PHONY: test-gpu
 test-gpu: .venv/ready ## the engine's tests on a CUDA device; says so where there is none

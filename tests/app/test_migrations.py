@@ -89,6 +89,7 @@ def climb() -> dict[str, Contents]:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_database_in_use_goes_up_down_and_up_again(fresh: None) -> None:
     held = climb()
     check_schema()
@@ -120,6 +121,7 @@ def test_every_table_has_rows_as_its_revision_wrote_them(table: str) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_what_would_undo_a_promise_is_refused(fresh: None) -> None:
     climb()
     with engine().begin() as connection:

@@ -170,6 +170,7 @@ def made_weights(model_id: int) -> str:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_them(
     database: str, archive: str, tmp_path: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_the
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_what_is_written_while_it_is_taken_is_in_it_whole_or_not_at_all(archive: str, elsewhere: Elsewhere) -> None:
     lived()
     came: list[UUID] = []
@@ -213,6 +215,7 @@ def test_what_is_written_while_it_is_taken_is_in_it_whole_or_not_at_all(archive:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_weights_purged_meanwhile_are_looked_for_anew_and_the_rest_is_done_without(
     archive: str, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +246,7 @@ def test_weights_purged_meanwhile_are_looked_for_anew_and_the_rest_is_done_witho
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_damaged_artifact_is_named_and_the_rest_backed_up(database: str, archive: str, tmp_path: Path) -> None:
     lived()
     (file,) = tmp_path.glob(f"artifacts/{store.path(store.put(b'second'))}")
@@ -261,6 +265,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_backup_that_was_changed_is_refused_and_leaves_nothing(
     archive: str, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
@@ -294,6 +299,7 @@ def tables_of_ours() -> list[str]:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_log_that_does_not_verify_is_refused(archive: str, elsewhere: Elsewhere) -> None:
     lived()
     with transaction() as session:
@@ -307,6 +313,7 @@ def test_a_log_that_does_not_verify_is_refused(archive: str, elsewhere: Elsewher
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_newer_schema_and_a_filled_database_are_refused(archive: str, elsewhere: Elsewhere, tmp_path: Path) -> None:
     lived()
     made = back_up(archive)
@@ -326,6 +333,7 @@ def test_a_newer_schema_and_a_filled_database_are_refused(archive: str, elsewher
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_an_older_schema_is_restored_and_migrated(archive: str, elsewhere: Elsewhere) -> None:
     """Into a database that is migrated and empty: what a fresh installation has."""
     _, ticket = lived()
@@ -344,6 +352,7 @@ def test_an_older_schema_is_restored_and_migrated(archive: str, elsewhere: Elsew
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_nothing_is_claimed_or_published_before_the_tickets_are_known(archive: str, elsewhere: Elsewhere) -> None:
     model_id, _ = lived()
     story.submit(3)
@@ -419,6 +428,7 @@ def test_tickets_after_the_backup_come_back_from_the_journal(archive: str, log: 
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_ticket_taken_back_after_the_backup_is_taken_back_again(archive: str, log: str, elsewhere: Elsewhere) -> None:
     story.dataset()
     model_id = story.register(policy=story.PATIENT)
@@ -437,6 +447,7 @@ def test_a_ticket_taken_back_after_the_backup_is_taken_back_again(archive: str, 
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_what_was_forbidden_or_tightened_stays_so(archive: str, log: str, elsewhere: Elsewhere) -> None:
     model_id, _ = lived()
     secret = story.key("leaver")
@@ -461,6 +472,7 @@ def test_what_was_forbidden_or_tightened_stays_so(archive: str, log: str, elsewh
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_dataset_loaded_after_the_backup_keeps_the_lock_until_it_is_back(
     archive: str, log: str, elsewhere: Elsewhere
 ) -> None:
@@ -501,6 +513,7 @@ def test_the_journal_holds_no_id_of_a_sample_or_a_subject(database: str, log: st
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_an_export_goes_on_where_the_last_one_ended(database: str, log: str) -> None:
     lived()
     first = export(log)
@@ -524,6 +537,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_journal_that_was_changed_is_refused_whole(
     archive: str, log: str, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
@@ -560,6 +574,7 @@ def test_a_journal_that_was_changed_is_refused_whole(
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_journal_of_another_log_or_one_that_ends_before_the_backup_is_no_answer(
     archive: str, log: str, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
@@ -587,6 +602,7 @@ def test_a_journal_of_another_log_or_one_that_ends_before_the_backup_is_no_answe
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_second_disaster(archive: str, log: str, elsewhere: Elsewhere) -> None:
     """The journal goes on after a restoration in the same place, as a branch; from it either back-up can be replayed."""
     model_id, _ = lived()
@@ -621,6 +637,7 @@ def test_a_second_disaster(archive: str, log: str, elsewhere: Elsewhere) -> None
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_restoration_that_the_log_does_not_tell_of_is_a_fault(archive: str, elsewhere: Elsewhere) -> None:
     lived()
     back_up(archive)

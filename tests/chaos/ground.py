@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -108,6 +109,10 @@ class Ground:
         query = "SELECT gradients_digest IS NOT NULL FROM model JOIN version ON version.id = current_version_id WHERE name = %s"
         return self.stack.ask(query, line.name) == [(True,)]
 
+    def stopped(self, line: Line) -> bool:
+        """Whether retrains have shown so much that the model gets no updates any more."""
+        return self.stack.ask("SELECT stopped IS NOT NULL FROM model WHERE name = %s", line.name) == [(True,)]
+
     def until(self, condition: Callable[[], object], what: str, seconds: float = LONG) -> None:
         """Wait, tending the stack; Postgres may be away."""
 
@@ -163,7 +168,8 @@ class Ground:
         """Make all artifacts two hours old, so that those that no row names are collected."""
         then = time.time() - 7200
         for file in self.artifacts():
-            os.utime(file, (then, then))
+            with suppress(FileNotFoundError):  # it was collected just now
+                os.utime(file, (then, then))
 
     def artifacts(self) -> list[Path]:
         return list(self.stack.artifacts.glob("sha256/*/*"))

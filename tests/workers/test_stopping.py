@@ -85,6 +85,7 @@ def test_a_run_gives_its_batch_back_at_its_next_step(
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_however_often_it_is_stopped_no_attempt_is_spent(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     lenient.submit(range(40))
     for _ in range(settings().max_attempts + 1):
@@ -133,6 +134,7 @@ def test_a_run_at_its_end_goes_on(lenient: Line, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_retrain_given_back_keeps_what_it_took_over(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = lenient.submit(range(40))
     at_first_read(monkeypatch, stopping.tell)
@@ -145,6 +147,7 @@ def test_a_retrain_given_back_keeps_what_it_took_over(lenient: Line, monkeypatch
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_reference_is_given_back(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     order(lenient)
     with monkeypatch.context() as patch:
@@ -164,6 +167,7 @@ def test_a_reference_is_given_back(lenient: Line, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_child_that_is_signalled_itself_ends_when_it_is_idle_and_not_before() -> None:
     """systemd signals every process of a unit, the children too."""
     script = (
@@ -183,6 +187,7 @@ def test_a_child_that_is_signalled_itself_ends_when_it_is_idle_and_not_before() 
 
 
 @pytest.mark.service
+@pytest.mark.both
 def test_a_run_that_gave_up_alone_leaves_its_model_to_others(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     lenient.submit(range(40))
     stopping.forked.set()
