@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app import auth, manifests, versions
+from app import keys, manifests, versions
 from app.auth import Scope
 from app.config import settings
 from app.db import engine, transaction
@@ -69,8 +69,8 @@ def published_twice() -> Place:
         return Place(
             url=settings().url,
             address=plain(settings().database),
-            admin=auth.create_key(session, "bench", [Scope.ADMIN], None, "bench"),
-            owner=auth.create_key(session, OWNER, [Scope.DELETIONS_READ], None, "bench"),
+            admin=keys.create(session, "bench", [Scope.ADMIN], None, "bench").secret,
+            owner=keys.create(session, OWNER, [Scope.DELETIONS_READ], None, "bench").secret,
             dataset=version.model.dataset_id,
             model=version.model_id,
             version=first.id,
