@@ -762,6 +762,7 @@ class AuditEvent(Base):
         Index(None, "ticket_id", postgresql_where=text("ticket_id IS NOT NULL")),
         Index(None, "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
         Index(None, "model_id", "seq", postgresql_where=text("model_id IS NOT NULL")),
+        Index("ix_audit_event_resumed", "model_id", "seq", postgresql_where=text("kind = 'model.resumed'")),
     )
 
 

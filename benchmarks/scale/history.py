@@ -6,7 +6,7 @@ hashes are zeros: what is measured reads them, and nothing here verifies them.
 
 import psycopg
 
-CLIENTS = 20
+CLIENTS = 10
 OWNER = "client-7"
 """One of them, whose list of tickets is read."""
 

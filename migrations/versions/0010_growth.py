@@ -20,6 +20,7 @@ INDEXES = (
     ("ix_obligation_open", "obligation", ["model_id"], "state IN ('pending', 'batched', 'quarantined')"),
     ("ix_obligation_unreleased", "obligation", ["model_id"], "state = 'fulfilled' AND released_at IS NULL"),
     ("ix_obligation_version_id", "obligation", ["version_id"], "version_id IS NOT NULL"),
+    ("ix_audit_event_resumed", "audit_event", ["model_id", "seq"], "kind = 'model.resumed'"),
 )
 
 
