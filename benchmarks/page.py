@@ -45,7 +45,9 @@ SECTIONS = {
     "scale-batching": (
         "make bench-scale",
         "What a ticket of one sample costs in a batch of n, from the closing of the batch to its published version: an "
-        "MLP on 200,000 flights, rung `iau-calibrated`, verdict included.",
+        "MLP on 200,000 flights, rung `iau-calibrated`, verdict included. What a worker holds: batches whose tickets are worked "
+        "off within the deadline even where they wait for the batch before theirs; with a network this small all deadlines "
+        "allow the largest batch. [Capacity](capacity.md) has larger ones.",
     ),
     "unlearn-closeness": (
         "make bench-unlearn",

@@ -107,19 +107,31 @@ def batch(problem: Problem, model_id: int, ordinals: list[int]) -> Cost:
 
 
 def rows(costs: list[Cost]) -> list[Row]:
-    """A ticket's share of its batch, against what it costs alone."""
+    """What a ticket costs alone, against its share of a batch; and what one worker holds."""
     alone = costs[0].work
-    return [
+    shares = [
         Row(
-            f"a ticket in a batch of {cost.tickets:,}",
+            f"a ticket alone against one in a batch of {cost.tickets:,}",
+            f"{1000 * alone:.0f} ms",
             f"{1000 * cost.work / cost.tickets:.2f} ms",
-            f"{1000 * alone:.0f} ms alone",
-            cost.work / cost.tickets / alone,
+            alone / (cost.work / cost.tickets),
             None,
-            True,
+            False,
             f"the batch takes {cost.work:.2f} s",
         )
-        for cost in costs
+        for cost in costs[1:]
+    ]
+    arrivals = 86_400 * max(cost.tickets / cost.intake for cost in costs)
+    return shares + [
+        Row(
+            f"tickets a day that a worker holds within {name} against what one connection takes in",
+            f"{count:,}",
+            f"{arrivals:,.0f}",
+            count / arrivals,
+            None,
+            False,
+        )
+        for name, count in held(costs).items()
     ]
 
 
