@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.test_containers import known_settings
+from tests.test_containers import known_settings, service
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -126,7 +126,7 @@ def test_probes_and_time_to_end() -> None:
     assert api["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert {api[probe]["httpGet"]["path"] for probe in ("livenessProbe", "startupProbe")} == {"/livez"}
     for name in ("worker", "light", "beat"):
-        assert "exec" in container(name)["livenessProbe"]
+        assert container(name)["livenessProbe"]["exec"]["command"] == service(name)["healthcheck"]["test"][1:]
     # Whoever is killed after that loses time, no ticket; the API answers what is under way after its pause.
     ends = {name: pods()[name]["spec"]["terminationGracePeriodSeconds"] for name in ("api", "worker", "light", "beat")}
     assert min(ends.values()) >= 30
