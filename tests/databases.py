@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 from alembic import command
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, QueuePool, create_engine
 
 from app import auth, config, cursors, db, headers, oidc, store
 from app.metrics.exposition import DATABASE
+from embedded.processes import wait_for
 from tests.servers import Servers
 
 TEMPLATE = "template_expunge"
@@ -35,7 +36,11 @@ def made_alike(*arguments: Any, **options: Any) -> Engine:
 def forget_settings() -> None:
     """Drop everything that this process read from its settings."""
     if db.engine.cache_info().currsize:
-        db.engine().dispose()
+        engine = db.engine()
+        # A thread that a test has let go may be in its last transaction: a connection that comes back to a pool that is no
+        # longer anybody's is never closed.
+        wait_for(lambda: not cast("QueuePool", engine.pool).checkedout(), 2)
+        engine.dispose()
     for cached in (config.settings, db.engine, cursors.key, store.store, auth.door, headers.encoded, oidc.verifier):
         cached.cache_clear()
     DATABASE.cache_clear()

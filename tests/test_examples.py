@@ -57,6 +57,7 @@ def test_it_is_the_same_every_time(spirals: Problem) -> None:
             assert mine.equal(theirs)
 
 
+@pytest.mark.service
 def test_it_learns_without_some_samples(spirals: Any) -> None:
     """A few epochs without one device: better than guessing, on devices that it never saw."""
     few = replace(spirals, recipe=replace(spirals.recipe, epochs=4))

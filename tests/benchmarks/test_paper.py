@@ -73,6 +73,7 @@ def test_ranks_share_ties() -> None:
     assert average_ranks({"a": a, "c": b | {"mu": 0.3}}) == pytest.approx({"a": 4 / 3, "c": 5 / 3})
 
 
+@pytest.mark.service
 def test_the_attack_tells_what_can_be_told_and_nothing_else() -> None:
     generator = torch.Generator().manual_seed(0)
     others = torch.randn((300, 6), generator=generator)

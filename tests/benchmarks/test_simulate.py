@@ -175,6 +175,6 @@ def test_the_page_tells_the_figures_of_the_run() -> None:
     record = {"runs": every, "variations": told[-1:], "crowded": told, "costs": asdict(COSTS), "stored": stored}
     text = page.page(record)
     assert f"**{told[-1]['workers']}**" in text
-    assert "87 million a day" in text
+    assert f"{COSTS.intake_rate * 86_400 / 1e6:.0f} million a day" in text
     for drawing in (plot.workers(record), plot.queues(record)):
         assert drawing.startswith("<svg")

@@ -119,10 +119,12 @@ def ran(*environment: str, first: str = "") -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.service
 def test_nothing_is_imported_without_a_collector() -> None:
     assert ran("-u", "OTEL_EXPORTER_OTLP_ENDPOINT") == "{} []"
 
 
+@pytest.mark.service
 def test_without_the_extra_a_collector_changes_nothing() -> None:
     hidden = "sys.modules['opentelemetry.sdk'] = None"  # importing it raises ImportError, as if it were not installed
     assert ran("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", first=hidden) == "{} []"
