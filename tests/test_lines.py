@@ -22,6 +22,8 @@ def test_a_ticket_is_found_in_api_worker_and_audit(tmp_path: Path) -> None:
     with service(tmp_path, EXPUNGE_SWEEP_SECONDS="3600") as running:
         api = running.api()
         running.model(api)
+        # A worker that is still at the model's first training would take the ticket along, under that request's id.
+        running.until(lambda: "succeeded in" in (tmp_path / "log" / "worker.log").read_text(), "the worker to rest")
         ids = [f"train-{i:04d}" for i in range(3)]
         body = {"dataset": "clusters", "sample_ids": ids, "reason": "other"}
         answer = api.call("POST", "/deletions", json=body, headers={"X-Request-Id": TRACE})
