@@ -244,7 +244,7 @@ class _Run:
             loss = restricted_loss(self.model, self.problem, inputs, targets, restriction, alpha, part)
             value = float(loss.detach())
             if np.isfinite(value):
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         else:
             value, due = self._together(chosen, part, due)
         if not np.isfinite(value):
@@ -259,7 +259,7 @@ class _Run:
             inputs, targets = (each.to(self.device) for each in self.problem.train.batch(chosen[mine]))
             loss = portion_loss(self.model, self.problem, inputs, targets, part, mine, len(chosen))
             value = float(loss.detach())
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         value, wanted = exchange_gradients(self.model, self.team, [value, float(due)])
         return value, wanted > 0
 

@@ -150,7 +150,7 @@ def load_part(opened: Cursor[Any], archive: ObjectStore, manifest: Manifest, par
     query = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(part.table), columns)
     damaged = Corrupt(f"{path} is not what was written there. Nothing was restored.")
     try:
-        with gzip.GzipFile(fileobj=seen, mode="rb") as file, opened.copy(query) as rows:  # type: ignore[call-overload]
+        with gzip.GzipFile(fileobj=seen, mode="rb") as file, opened.copy(query) as rows:  # type: ignore[call-overload]  # gzip asks for less of a file than its stub says
             while block := file.read(2**20):
                 rows.write(block)
     except (OSError, EOFError, zlib.error, errors.DataError):

@@ -31,7 +31,7 @@ STEADY = {"first_settles": 1.0, "worker_fails_after": 1e12}
 
 def one_model(name: str, tickets_a_day: float, days: int, due_in: float, **policy: Any) -> World:
     body = PolicyBody.model_validate(BODY | policy)
-    return World(name, 1, 5_000, tickets_a_day, days, body, ((due_in, 1.0),), **STEADY)  # type: ignore[arg-type]
+    return World(name, 1, 5_000, tickets_a_day, days, body, ((due_in, 1.0),), **STEADY)  # type: ignore[arg-type]  # one dictionary of floats and integers
 
 
 def by_the_service(world: World, arrived: np.ndarray, looks: set[int]) -> list[tuple[int, str, BatchKind]]:

@@ -281,7 +281,7 @@ def test_portions_are_the_batch(count: int, size: int) -> None:
         rank: int
         size: int
 
-    parts = [np.arange(count)[portion(count, Seat(rank, size))] for rank in range(size)]  # type: ignore[arg-type]
+    parts = [np.arange(count)[portion(count, Seat(rank, size))] for rank in range(size)]  # type: ignore[arg-type]  # a seat has all that is asked of a team here
     assert np.concatenate(parts).tolist() == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

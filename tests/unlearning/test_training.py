@@ -47,7 +47,7 @@ def test_only_the_named_samples_are_read() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_it_learns(optimizer: str) -> None:
-    recipe = Recipe(optimizer, 3e-3 if optimizer == "adam" else 0.1, epochs=25, batch_size=16)  # type: ignore[arg-type]
+    recipe = Recipe(optimizer, 3e-3 if optimizer == "adam" else 0.1, epochs=25, batch_size=16)  # type: ignore[arg-type]  # a parametrised word, not a Literal
     problem = Blobs(noise=0.5, recipe=recipe)
     model = restore(problem, train(problem, np.arange(60)).state)
     assert scores(model, problem, problem.test).correct_N.mean() > 0.9
@@ -112,7 +112,7 @@ def test_weights_of_another_network_are_refused() -> None:
 )
 def test_a_recipe_refuses_what_it_cannot_mean(faulty: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"use|at least|exactly"):
-        replace(RECIPE, **faulty)  # type: ignore[arg-type]
+        replace(RECIPE, **faulty)  # type: ignore[arg-type]  # faulty on purpose
 
 
 def test_the_split_is_by_id_alone_and_disjoint() -> None:
