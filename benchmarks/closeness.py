@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import ks_2samp, spearmanr
+from scipy.stats import ks_2samp, spearmanr  # type: ignore[import-untyped]  # has no stubs
 from torch import nn
 
 from benchmarks.results import Row

@@ -59,7 +59,11 @@ def main() -> int:
             for way in WAYS:
                 rows += measure(bench, count, way, options.rounds)
         engine().dispose()
-    facts = {"training_samples": len(problem.train), "holdout": len(problem.holdout), "test": len(problem.test)}
+    facts: dict[str, Any] = {
+        "training_samples": len(problem.train),
+        "holdout": len(problem.holdout),
+        "test": len(problem.test),
+    }
     facts |= {"retrain_seconds": bench.retrain_seconds, "seed": SEED}
     return finish("cycle" if options.data == "digits" else f"cycle-{options.data}", rows, vars(options) | facts)
 
@@ -80,8 +84,8 @@ def always_publish() -> Iterator[None]:
     """Judge as always, then publish."""
     real = policy.judge
 
-    def judge(*arguments: Any) -> Judgement:
-        return Judgement(Decision.PUBLISH, real(*arguments).reasons)
+    def judge(policy: PolicyBody, statistics: policy.Statistics, forget_count: int) -> Judgement:
+        return Judgement(Decision.PUBLISH, real(policy, statistics, forget_count).reasons)
 
     policy.judge = judge
     try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp, rankdata
+from scipy.stats import ks_2samp, rankdata  # type: ignore[import-untyped]  # has no stubs
 
 from unlearning.membership import match as match_by_class
 from unlearning.membership import placements

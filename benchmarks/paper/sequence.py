@@ -93,8 +93,8 @@ def _step(case: Case, name: str, parent_state: State, before: Indices, now: Indi
     total = gradient_sum(parent, case.problem, case.problem.train, live)
     forget, retain = np.setdiff1d(now, before), np.setdiff1d(live, now)
     difficulty = fit_difficulty(parent, case.problem, live, case.job.tuning)
-    made = {"total": total, "difficulty": difficulty, "records": None}
-    job = replace(case.job, parent=parent, forget=forget, retain=retain, seed=seed, **made)
+    job = replace(case.job, parent=parent, forget=forget, retain=retain, seed=seed)
+    job = replace(job, total=total, difficulty=difficulty, records=None)
     begun = time.perf_counter()
     outcome = make(name).unlearn(job)
     seconds = time.perf_counter() - begun

@@ -1,6 +1,7 @@
 """docs/capacity.md and its plots, from the last simulation. `python -m benchmarks.simulate.page`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def hours(value: float) -> str:
     return f"{value:.0f} h" if value < 72 else f"{value / 24:.0f} days"
 
 
-def table(heading: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(heading: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heading, "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
 

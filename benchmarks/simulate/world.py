@@ -44,7 +44,8 @@ class World:
     def sizes(self) -> Array:
         """Training samples of each model."""
         weights = (1.0 + np.arange(self.models)) ** -0.5
-        return np.maximum(self.samples * weights / weights.sum(), 1.0)
+        sizes: Array = np.maximum(self.samples * weights / weights.sum(), 1.0)
+        return sizes
 
 
 def pattern(seconds: Array) -> Array:
@@ -64,7 +65,7 @@ def bursts(world: World, rng: np.random.Generator) -> NDArray[np.int64]:
 def rates(world: World, rng: np.random.Generator) -> Array:
     """Tickets a tick, over all models, by tick. Bursts come on top of what was asked for."""
     ticks = int(world.days * DAY / TICK)
-    factor = pattern(np.arange(ticks) * TICK)
+    factor = pattern(np.arange(ticks, dtype=np.float64) * TICK)
     for begin in bursts(world, rng):
         factor[begin : begin + int(world.burst_hours * HOUR / TICK)] *= world.burst_factor
     return world.tickets_a_day * TICK / DAY * factor
