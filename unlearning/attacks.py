@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from unlearning import optimizers
 from unlearning.difficulty import catching
 from unlearning.gradients import CHUNK, chunks, evaluating
 from unlearning.problem import Indices, Problem, Samples, ordered, strata
@@ -55,7 +56,7 @@ def fit_network(members_MF: Tensor, others_NF: Tensor, seed: int) -> State:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: nothing else is drawn from
         attack = network(inputs.shape[1])
-        optimizer = torch.optim.Adam(attack.parameters(), lr=LEARNING_RATE)
+        optimizer = optimizers.adam(attack.parameters(), LEARNING_RATE)
         for _ in range(EPOCHS):
             for chosen in torch.split(torch.randperm(len(inputs)), BATCH):
                 loss = functional.binary_cross_entropy_with_logits(attack(inputs[chosen]).squeeze(1), truth[chosen])

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlearning import optimizers
 from unlearning.difficulty import Difficulty, fit_difficulty
 from unlearning.gradients import NonFinite, euclidean_norm, evaluating, losses_of, parameters_of, scores
 from unlearning.membership import confidence
@@ -206,7 +207,7 @@ class _Walk:
         self.mix = dict(zip(classes.tolist(), (counts / len(forget_N)).tolist(), strict=True))
         usual = problem.recipe.learning_rate if problem.recipe.optimizer == "adam" else OTHERWISE
         self.rate = (settings.learning_rate or 2 * usual) * min(1.0, sqrt(len(forget_N) / settings.forget_batch))
-        self.optimizer = torch.optim.Adam(parameters_of(self.model).values(), lr=self.rate)
+        self.optimizer = optimizers.adam(parameters_of(self.model).values(), self.rate)
         self.exact = takes_float64(problem, parent, forget_N[:1])
         self.watched_W = np.sort(self._drawn(np.arange(len(forget_N)), settings.sample))
         self.queue: Indices = np.empty(0, dtype=np.int64)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, t  # type: ignore[import-untyped]  # scipy has no stubs
+from scipy.special import betaincinv, stdtrit  # type: ignore[import-untyped]  # scipy has no stubs
 
 from unlearning.bank import NEVER, Bank
 from unlearning.division import GROUP
@@ -44,14 +44,14 @@ class Simulation:
         if not len(scores_S):
             return 1.0
         rank = min(len(scores_S), ceil((len(scores_S) + 1) * level))
-        return max(1.0, float(scores_S[rank - 1]) / float(t.ppf((1 + level) / 2, self.degrees)))
+        return max(1.0, float(scores_S[rank - 1]) / float(stdtrit(self.degrees, (1 + level) / 2)))
 
     def covered(self, level: float = NOMINAL) -> tuple[int, int]:
         """How many tickets lie in their interval, and of how many; each oracle's own are judged by the others' stretch."""
         inside = 0
         for oracle in np.unique(self.oracles_S):
             mine_S = self.oracles_S == oracle
-            margin = self.stretch(level, without=int(oracle)) * float(t.ppf((1 + level) / 2, self.degrees))
+            margin = self.stretch(level, without=int(oracle)) * float(stdtrit(self.degrees, (1 + level) / 2))
             inside += int((np.abs(self.errors_S[mine_S]) <= margin * self.sds_S[mine_S]).sum())
         return inside, len(self.errors_S)
 
@@ -114,14 +114,14 @@ def facts_of(bank: Bank) -> dict[str, Any]:
     """
     threshold = Threshold(float(np.quantile(bank.holdout_KM, 0.8)), 0.5, 0, bank.holdout_KM.size)
     accuracy_sd = float(bank.test_correct_KT.mean(axis=1).std(ddof=1))
-    pair = sqrt(2) * float(t.ppf(0.975, bank.references - 1))
+    pair = sqrt(2) * float(stdtrit(bank.references - 1, 0.975))
     known_N = np.flatnonzero((bank.reference_GN != NEVER).all(axis=0))
     tickets = []
     for size in SIZES:
         found = simulate(bank, threshold, known_N, size)
         if found is not None:
             inside, count = found.covered()
-            low = float(beta.ppf(0.05, inside, count - inside + 1)) if inside else 0.0
+            low = float(betaincinv(inside, count - inside + 1, 0.05)) if inside else 0.0
             tickets.append(
                 {
                     "size": size,

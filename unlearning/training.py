@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearning import optimizers
 from unlearning.gradients import CHUNK, scores
 from unlearning.parallel import (
     ALONE,
@@ -323,9 +324,9 @@ class _Best:
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+        return optimizers.adam(model.parameters(), recipe.learning_rate)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=recipe.learning_rate)
+        return optimizers.sgd(model.parameters(), recipe.learning_rate)
     raise ValueError(f"optimizer is {recipe.optimizer!r}: use 'adam' or 'sgd'")
 
 

@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from scipy.stats import t  # type: ignore[import-untyped]  # scipy has no stubs
+from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy has no stubs
 
 from unlearning.attack_statistics import attack_statistics, reference_statistics
 from unlearning.bank import Bank
@@ -173,7 +173,7 @@ def _mu(evidence: Evidence, level: float, common_sd: float) -> Statistic:
     )
     low, high = bonett_price(gained, lost, n, level)
     estimate = (gained - lost) / n
-    noise = sqrt(2) * sd * float(t.ppf((1 + level) / 2, degrees))
+    noise = sqrt(2) * sd * float(stdtrit(degrees, (1 + level) / 2))
     note = f"change of accuracy on the audit test; noise between trainings: sd {sd:.4f}, {whence}"
     interval = "Bonett-Price, paired, and the noise of two trainings, added in squares"
     low, high = wider(estimate, (low, high), noise)
@@ -208,7 +208,7 @@ def class_noise(evidence: Evidence) -> dict[int, Callable[[float], float]]:
         sds, degrees = {c: CLASS_NOISE * sqrt(rate * (1 - rate)) for c, rate in rates.items()}, MANY
 
     def margin(sd: float) -> Callable[[float], float]:
-        return lambda level: sqrt(2) * sd * float(t.ppf((1 + level) / 2, degrees))
+        return lambda level: sqrt(2) * sd * float(stdtrit(degrees, (1 + level) / 2))
 
     return {c: margin(sd) for c, sd in sds.items()}
 
@@ -444,7 +444,7 @@ def _lesson(evidence: Evidence, bank: Bank, level: float) -> Statistic:
     parent = float(evidence.threshold.calls_member(evidence.holdout_before.scores).mean())
     recalls_K = (bank.holdout_KM <= evidence.threshold.loss).mean(axis=1)
     sd = float(np.std(recalls_K, ddof=1)) * sqrt(1 + 1 / bank.references)
-    margin = float(t.ppf((1 + level) / 2, bank.references - 1)) * sd
+    margin = float(stdtrit(bank.references - 1, (1 + level) / 2)) * sd
     estimate = parent - float(recalls_K.mean())
     note = (
         "share of unseen samples that the attack calls member: the parent less the references, which learnt from fewer"

@@ -74,9 +74,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "all":
         return everything.run(options, main, Console(stderr=True).print)
     torch.set_num_threads(options.threads)
-    torch.optim.Adam(
-        [torch.zeros(1, requires_grad=True)]
-    )  # the first one of a process imports for seconds: not in a timing
     setting = next(s for s in (*SETTINGS, *SETTINGS_FROM_FILES) if s.name == options.setting)
     problem = build(setting, options)
     if options.command == "gr":

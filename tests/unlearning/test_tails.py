@@ -4,12 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit  # type: ignore[import-untyped]  # scipy has no stubs
-from scipy.stats import kstest  # type: ignore[import-untyped]  # scipy has no stubs
+from scipy.stats import false_discovery_control, kstest  # type: ignore[import-untyped]  # scipy has no stubs
 
 from tests.unlearning.worlds import Floats, loss
 from unlearning.pairing import NEAR, pair
-from unlearning.tails import DISCOVERY, Tails, Unseen, tails
+from unlearning.tails import DISCOVERY, Tails, Unseen, discoveries, tails
 
 UNSEEN = 3000
 
@@ -103,3 +105,9 @@ def test_no_unseen_sample_is_held_against_itself(count: int, flat: bool) -> None
 def test_one_unseen_sample_is_no_company() -> None:
     with pytest.raises(ValueError, match="no other"):
         Unseen.of(np.zeros(1), np.zeros(1, dtype=np.int64))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.001, 0.002, 0.0055, 0.0065, 0.009, 0.02, 0.5, 1.0]), min_size=1, max_size=20))
+def test_findings_are_counted_as_scipy_adjusts_them(values: list[float]) -> None:
+    p_N = np.array(values)
+    assert discoveries(p_N) == int((false_discovery_control(p_N) <= DISCOVERY).sum())

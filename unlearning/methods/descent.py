@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearning import optimizers
 from unlearning.gradients import CHUNK, NonFinite, evaluating, losses_of, parameters_of
 from unlearning.methods.diagonals import class_probabilities
 from unlearning.methods.protocol import Job, Outcome
@@ -174,13 +175,11 @@ def fit(
 
 
 def sgd(student: nn.Module, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        list(parameters_of(student).values()), lr=learning_rate, momentum=momentum, weight_decay=weight_decay
-    )
+    return optimizers.sgd(parameters_of(student).values(), learning_rate, momentum, weight_decay)
 
 
 def adam(student: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
-    return torch.optim.Adam(list(parameters_of(student).values()), lr=learning_rate, weight_decay=weight_decay)
+    return optimizers.adam(parameters_of(student).values(), learning_rate, weight_decay)
 
 
 def outcome(job: Job, student: nn.Module, **details: Any) -> Outcome:
