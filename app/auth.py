@@ -12,8 +12,11 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from fastapi import Request, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
 from psycopg import Cursor
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -157,14 +160,27 @@ def address_of(request: Request) -> str:
     return host
 
 
-bearer = HTTPBearer(auto_error=False, description="`exp_<prefix>_<secret>`, or an identity provider's JWT")
+class Bearer(SecurityBase):
+    """How the OpenAPI schema names what each operation wants to see."""
+
+    scheme_name = "HTTPBearer"
+    model = HTTPBearer(description="`exp_<prefix>_<secret>`, or an identity provider's JWT")
 
 
-def principal(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> Principal:
-    """FastAPI dependency: who asks. One round trip: neither the look-up nor the mark needs the other's transaction."""
-    sent = credentials.credentials if credentials else ""
+class Known(Bearer):
+    """FastAPI dependency: who asks, provided that the key or token has the route's scope.
+
+    One that does it all, since FastAPI works on every further one for longer than this does. The look-up is in a thread.
+    """
+
+    async def __call__(self, request: Request, needed: SecurityScopes) -> Principal:
+        return allowed(await run_in_threadpool(recognise, request), needed.scopes)
+
+
+def recognise(request: Request) -> Principal:
+    """Who asks. One round trip: neither the look-up nor the mark needs the other's transaction."""
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    sent = sent.strip() if scheme.lower() == "bearer" else ""
     tokens = oidc.verifier() if sent.count(".") == 2 else None
     if tokens is not None:
         who = by_token(tokens, sent, address_of(request))
@@ -186,12 +202,6 @@ def by_token(tokens: oidc.Verifier, sent: str, address: str) -> Principal:
         raise unknown() from None
 
 
-async def check(needed: SecurityScopes, who: Annotated[Principal, Depends(principal)]) -> Principal:
-    """FastAPI dependency: who asks, provided that the key has the route's scope. Async because FastAPI would start a
-    thread for it."""
-    return allowed(who, needed.scopes)
-
-
 def allowed(who: Principal, scopes: list[str]) -> Principal:
     for scope in scopes:
         if not who.may(Scope(scope)):
@@ -199,30 +209,29 @@ def allowed(who: Principal, scopes: list[str]) -> Principal:
     return who
 
 
-def scraper(
-    needed: SecurityScopes,
-    request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-) -> bool:
+class Scraper(Bearer):
     """FastAPI dependency of `/metrics`: whether who asks may read it. False when Postgres, which holds the keys, is away:
     a monitor must learn that, and may be told nothing else."""
-    if settings().metrics_open:
+
+    async def __call__(self, request: Request, needed: SecurityScopes) -> bool:
+        if settings().metrics_open:
+            return True
+        try:
+            allowed(await run_in_threadpool(recognise, request), needed.scopes)
+        except SQLAlchemyError:
+            return False
         return True
-    try:
-        allowed(principal(request, credentials), needed.scopes)
-    except SQLAlchemyError:
-        return False
-    return True
 
 
+known, scraper = Known(), Scraper()
 # `Security` rather than `Depends`, so that each operation of the OpenAPI schema names its scope.
-MaySubmit = Annotated[Principal, Security(check, scopes=[Scope.DELETIONS_WRITE])]
-MayFollow = Annotated[Principal, Security(check, scopes=[Scope.DELETIONS_READ])]
-MayAudit = Annotated[Principal, Security(check, scopes=[Scope.AUDIT_READ])]
-MaySetPolicy = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_WRITE])]
-MayApprove = Annotated[Principal, Security(check, scopes=[Scope.POLICIES_APPROVE])]
-MayRetrain = Annotated[Principal, Security(check, scopes=[Scope.RETRAINS_WRITE])]
-MayBeTold = Annotated[Principal, Security(check, scopes=[Scope.WEBHOOKS_WRITE])]
-MayWatch = Annotated[Principal, Security(check, scopes=[Scope.METRICS_READ])]
+MaySubmit = Annotated[Principal, Security(known, scopes=[Scope.DELETIONS_WRITE])]
+MayFollow = Annotated[Principal, Security(known, scopes=[Scope.DELETIONS_READ])]
+MayAudit = Annotated[Principal, Security(known, scopes=[Scope.AUDIT_READ])]
+MaySetPolicy = Annotated[Principal, Security(known, scopes=[Scope.POLICIES_WRITE])]
+MayApprove = Annotated[Principal, Security(known, scopes=[Scope.POLICIES_APPROVE])]
+MayRetrain = Annotated[Principal, Security(known, scopes=[Scope.RETRAINS_WRITE])]
+MayBeTold = Annotated[Principal, Security(known, scopes=[Scope.WEBHOOKS_WRITE])]
+MayWatch = Annotated[Principal, Security(known, scopes=[Scope.METRICS_READ])]
 MayScrape = Annotated[bool, Security(scraper, scopes=[Scope.METRICS_READ])]
-Admin = Annotated[Principal, Security(check, scopes=[Scope.ADMIN])]
+Admin = Annotated[Principal, Security(known, scopes=[Scope.ADMIN])]
