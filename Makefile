@@ -42,8 +42,8 @@ check: .venv/ready ## the fast gates: ruff, mypy, import contracts, fast tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -q -m 'not service and not gpu'
 
-# The first leg repeats what touches Postgres and Redis on the machine's own servers, where it has them: all that is fast, and
-# of the long ones those that another server might answer otherwise. Tests with real processes wait more than they work, so
+# The first leg repeats what meets Postgres or Redis on the machine's own servers, where it has them: all that is fast, and of
+# the long ones those that another server might answer otherwise. Tests with real processes wait more than they work, so
 # there are three at a time.
 .PHONY: test
 test: .venv/ready ## everything a developer machine can run

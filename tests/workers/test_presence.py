@@ -27,7 +27,6 @@ def redis(running: Service, signum: signal.Signals) -> None:
 
 
 @pytest.mark.service
-@pytest.mark.both
 def test_a_worker_that_lives_and_hears_nothing_is_seen(tmp_path: Path) -> None:
     with service(tmp_path) as running:
         api = running.api()

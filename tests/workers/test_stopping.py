@@ -167,7 +167,6 @@ def test_a_reference_is_given_back(lenient: Line, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.service
-@pytest.mark.both
 def test_a_child_that_is_signalled_itself_ends_when_it_is_idle_and_not_before() -> None:
     """systemd signals every process of a unit, the children too."""
     script = (
