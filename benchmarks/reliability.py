@@ -78,8 +78,10 @@ test.
 
 - The machine itself: power loss, a disk that loses what it said it had written, a clock that jumps. Postgres runs without
   `fsync` here, since a killed process loses nothing that the kernel has.
-- Several hosts and the network between them; the processes speak over Unix sockets and the loopback.
-- Object storage other than a local folder, and a Postgres that fails over to a replica.
+- Several hosts and the network between them: the processes of these runs speak over Unix sockets and the loopback. One worker
+  cut off from the others in mid-batch, and healed, is a test of its own (`tests/test_hosts.py`).
+- Object storage: the artifacts of these runs are a local folder (`tests/app/test_store_s3.py` has an S3 server to talk to). A
+  Postgres that fails over to a replica.
 - A user's problem that never returns and never raises: its heartbeat goes on, until `EXPUNGE_TASK_SECONDS` ends it.
 - Large models: the one here trains in a moment, so that a run takes seconds.
 - Weights that are damaged and of which there is no back-up. The batch is held for an operator; the damage is never used.
@@ -102,8 +104,9 @@ def seen(record: dict[str, Any]) -> str:
     tickets = sum(run["tickets"] for run in runs)
     lines = [
         f"`make chaos RUNS={len(runs)} SEED={record['settings']['seed']}`: {len(runs)} runs with {tickets:,} tickets,"
-        f" **{len(broken)} violations**. Recovery is the time from the healing of a run's faults to the end of its last",
-        "ticket; a run with several faults counts for each of them.",
+        f" **{len(broken)} violations**.",
+        "Recovery is the time from the healing of a run's faults to the end of its last ticket; a run with several faults counts",
+        "for each of them.",
         "",
         "| fault | runs | recovery, median | worst |",
         "|---|---|---|---|",
