@@ -316,7 +316,7 @@ def clean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(6, 20), pytest.param(16, 30, marks=pytest.mark.service)], ids=["few", "many"]
+    ("examples", "steps"), [(6, 20), pytest.param(10, 30, marks=pytest.mark.service)], ids=["few", "many"]
 )
 def test_random_steps_keep_every_promise(database: str, examples: int, steps: int) -> None:
     run_state_machine_as_test(
