@@ -114,25 +114,28 @@ def shared_gradient_sum(
     return GradientSum(vector, int(flat[-1]))
 
 
-def check_divisible(recipe: Recipe, model: nn.Module, team: Team) -> None:
-    """Refuse to train by several processes what is no sum over samples.
-
-    Raises:
-        ValueError: names the layer, or the restriction, at fault.
-    """
-    if team.size == 1:
-        return
+def indivisible(recipe: Recipe, model: nn.Module) -> str | None:
+    """Why several processes cannot train this: it is no sum over samples. Names the layer, or the restriction, at fault;
+    None where they can."""
     if recipe.restriction == "batch-norm":
-        raise ValueError(
+        return (
             "restriction 'batch-norm' restricts the gradient of a whole batch, which no process of several has: train in one"
             " process, or use restriction 'per-sample'"
         )
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
-            raise ValueError(  # noqa: TRY004 - of the problem, which is a value, not of an argument's type
+            return (
                 f"layer {name!r} is a {type(module).__name__}: its statistics are those of a whole batch, which no process of"
                 " several has: train in one process, or use GroupNorm"
             )
+    return None
+
+
+def check_divisible(recipe: Recipe, model: nn.Module, team: Team) -> None:
+    """Raise `ValueError` where several processes are to train what `indivisible` names."""
+    why = indivisible(recipe, model) if team.size > 1 else None
+    if why is not None:
+        raise ValueError(why)
 
 
 def check_in_step(model: nn.Module, team: Team) -> None:

@@ -237,7 +237,8 @@ class _Run:
     def _one_step(self, number: int, step: int, chosen: Indices) -> tuple[float, bool]:
         """One step of the optimizer; returns the batch's loss, and whether a snapshot is due after it."""
         part = drawn(self.recipe.restriction_share, len(chosen), self.parts)
-        due = self.keeper is not None and self.keeper.due()
+        # The first process's clock is everybody's: of several clocks, each would want snapshots of its own.
+        due = self.keeper is not None and self.team.rank == 0 and self.keeper.due()
         self.optimizer.zero_grad(set_to_none=True)
         if self.team.size == 1:
             inputs, targets = (each.to(self.device) for each in self.problem.train.batch(chosen))

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from unlearning.snapshots import Snapshot
 from workers.artifacts import digest_of
 
-SUFFIX = ".snapshot"
+SUFFIX, HALF = ".snapshot", ".half"
 
 
 class Checkpoints:
@@ -42,14 +42,14 @@ class Checkpoints:
         return True
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Write it beside the others, durably, then drop those before it."""
-        earlier = list(self.folder.glob(f"*{SUFFIX}"))
+        """Write it beside the others, durably, then drop those before it, and what a kill has left half written."""
+        earlier = [*self.folder.glob(f"*{SUFFIX}"), *self.folder.glob(f"*{HALF}")]
         head = {"made_for": self.made_for, "facts": json.dumps(snapshot.facts)}
         tensors = {name: value.contiguous() for name, value in snapshot.tensors.items()}
         data = bytes(save(tensors, metadata=head))
         at = snapshot.facts["at"]
         path = self.folder / f"{at['epoch']:06d}-{at['step']:09d}-{digest_of(data)}{SUFFIX}"
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_suffix(HALF)
         with unfinished.open("wb") as file:
             file.write(data)
             file.flush()

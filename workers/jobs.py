@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unlearning import bank
 from unlearning.problem import Indices, Problem
-from workers.problems import load_for
+from workers.problems import load_for, releases
 
 JOB, ORDINALS, WEIGHTS = "job.json", "ordinals.safetensors", "weights.safetensors"
 PROGRESS, RESULT, ERROR = "progress.json", "result.safetensors", "error.json"
@@ -43,11 +43,20 @@ class Job:
         return problem if self.reference is None else bank.reseeded(problem, self.reference)
 
     def made_for(self, problem: Problem, ordinals: Indices) -> str:
-        """The name of this training: what its weights depend on, in one digest."""
+        """The name of this training: what its weights depend on, in one digest. The code too, by its releases and the shapes
+        of its network: an operator may have mended the problem between two attempts."""
         facts = asdict(self) | {"recipe": asdict(problem.recipe), "torch": torch.__version__}
+        facts |= {"releases": releases(self.problem), "shapes": shapes(problem)}
         del facts["checkpoint_seconds"]
         told = json.dumps(facts, sort_keys=True).encode() + np.asarray(ordinals, dtype="<i8").tobytes()
         return hashlib.sha256(told).hexdigest()
+
+
+def shapes(problem: Problem) -> list[str]:
+    """Names, shapes and types of what its network keeps."""
+    with torch.random.fork_rng(devices=[]):
+        state = problem.build_model().state_dict()
+    return [f"{name} {tuple(value.shape)} {value.dtype}" for name, value in state.items()]
 
 
 def ask(folder: Path, job: Job, ordinals: Indices, weights: dict[str, Tensor] | None = None) -> None:

@@ -16,7 +16,7 @@ from app.tracing import span
 from unlearning.gradients import NonFinite
 from unlearning.parallel import OutOfStep
 from unlearning.training import Diverged
-from workers import stopping
+from workers import stopping, torchrun
 from workers.context import Context
 from workers.problems import Refused
 from workers.pulse import Pulse
@@ -64,6 +64,7 @@ def run(lease: runs.Lease) -> bool:
     given back: then this worker leaves the model alone."""
     with Pulse(lease) as pulse:
         context = Context(lease, pulse)
+        torchrun.sweep(context.asker.home)
         try:
             version = climb(context)
         except StaleEpoch:
@@ -148,6 +149,7 @@ def explained(error: Exception) -> tuple[str, bool]:
 def settle(context: Context, version: Version) -> None:
     """After the commit: drop what the parent has no more, prepare the new version. Neither holds a ticket up."""
     parent = context.lease.parent
+    torchrun.discard(context.asker)
     try:
         anchor_T = anchor(context, version)
         if parent is not None and parent.gradients_digest is not None:

@@ -7,7 +7,7 @@ import csv
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import cast
 
 from app import manifests
@@ -44,6 +44,14 @@ def load(name: str) -> Problem:
     problem = make()
     check(problem)
     return problem
+
+
+def releases(name: str) -> list[str]:
+    """The releases of this service and of the package that the problem comes with."""
+    found = [point.dist for point in entry_points(group=GROUP) if point.name == name]
+    return sorted(
+        {f"{dist.name} {dist.version}" for dist in found if dist is not None} | {f"expunge {version('expunge')}"}
+    )
 
 
 @lru_cache(maxsize=4)

@@ -56,8 +56,8 @@ def main(folder: Path) -> int:
         from workers.pipeline import explained  # pipeline starts trainings, which start this
 
         detail, again = explained(error)
-        kind = "lasting" if isinstance(error, Diverged | NonFinite | OutOfStep | ValueError) else "other"
-        jobs.write_json(folder / jobs.ERROR, {"detail": detail, "again": again and kind != "lasting"})
+        again = again and not isinstance(error, Diverged | NonFinite | OutOfStep)
+        jobs.write_json(folder / jobs.ERROR, {"detail": detail, "again": again})
     return 0
 
 
@@ -72,9 +72,11 @@ def work(folder: Path, job: Job, ordinals: Indices) -> None:
     store = dist.FileStore(  # type: ignore[attr-defined]  # torch's stub lacks the export
         str(folder / f"store-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"), size
     )
-    dist.init_process_group(
-        "nccl" if job.device == "cuda" else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE
-    )
+    backend = "nccl" if job.device == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    except dist.DistError as error:
+        raise PeerLost("not all of the processes have come") from error
     peers = Peers(device)
     if job.what == "train":
         training(folder, job, ordinals, peers)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import structlog
@@ -74,7 +76,8 @@ def reference(lease: ReferenceLease, dead: Indices, pulse: Pulse) -> None:
     tickets = TicketsFirst(pulse)
     begun = time.perf_counter()
     trained_on = np.setdiff1d(live, quarter_of(problem.train, live, lease.number))
-    asker = torchrun.Asker(lease, compute(lease), device(), tickets.step)
+    asker = torchrun.Asker(lease, compute(lease), device(), tickets.step, tickets)
+    torchrun.sweep(asker.home)
     result, chosen = torchrun.trained(asker, problem, trained_on, tuning)
     seconds = time.perf_counter() - begun - tickets.seconds
     pulse.step(1.0, "scoring")
@@ -84,6 +87,7 @@ def reference(lease: ReferenceLease, dead: Indices, pulse: Pulse) -> None:
     model = restore(problem, result.state, device())
     shown = bank.observe(model, problem, lease.number, unseen, audit)
     keep(lease, shown, seconds, len(trained_on), chosen)
+    torchrun.discard(asker)
 
 
 def compute(lease: ReferenceLease) -> policy.Compute:
@@ -133,6 +137,8 @@ class TicketsFirst:
         self.looked = -LOOK_SECONDS
         self.seconds = 0.0
         """Spent on tickets so far."""
+        self.paused: Callable[[], AbstractContextManager[None]] = nullcontext
+        """What stops the training meanwhile, where other processes do it."""
 
     def step(self, fraction: float, text: str) -> None:
         """Renew, and look for tickets where a second has passed. Raises as `Pulse.step` does."""
@@ -141,8 +147,10 @@ class TicketsFirst:
         if begun - self.looked < LOOK_SECONDS:
             return
         try:
-            for model_id in sweep.due():
-                serve(model_id)
+            waiting = sweep.due()
+            with self.paused() if waiting else nullcontext():
+                for model_id in waiting:
+                    serve(model_id)
         except Exception as error:  # noqa: BLE001 - runs put their failures on record; a database away costs no training
             log.warning("reference.tickets", model=self.pulse.lease.model, error=type(error).__name__)
         self.looked = time.monotonic()

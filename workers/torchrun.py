@@ -7,13 +7,16 @@ worker's death.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import torch
@@ -24,6 +27,7 @@ from app.policy import Compute
 from app.references import ReferenceLease
 from app.runs import Lease
 from unlearning.gradients import GradientSum, gradient_sum
+from unlearning.parallel import indivisible
 from unlearning.problem import Indices, Problem
 from unlearning.splits import TuningData
 from unlearning.training import Epoch, Observer, Progress, TrainedModel, state_of, train
@@ -79,6 +83,12 @@ def layout(compute: Compute, samples: int, device: torch.device, *, observed: bo
     return Layout(compute.processes, threads)
 
 
+class Guest(Protocol):
+    """Who does other work in a training's progress callback, and wants the processes stopped meanwhile."""
+
+    paused: Callable[[], AbstractContextManager[None]]
+
+
 @dataclass(frozen=True)
 class Asker:
     """Whose work it is: a lease, and where it stands."""
@@ -87,6 +97,7 @@ class Asker:
     compute: Compute
     device: torch.device
     progress: Progress
+    guest: Guest | None = None
 
     @property
     def reference(self) -> int | None:
@@ -121,22 +132,34 @@ def trained(
 ) -> tuple[TrainedModel, Layout]:
     """Train in this process or by several, as the policy says; returns how as well.
 
-    Goes on from the checkpoint of an earlier attempt on this host where that was at this very training.
+    Goes on from the checkpoint of an earlier attempt on this host where that was at this very training. The checkpoints
+    stay until `discard`: what follows a training may fail as well.
     """
     chosen = layout(asker.compute, len(ordinals), asker.device, observed=observer is not None)
+    if chosen.processes > 1:
+        chosen = divided(chosen, asker.compute, problem)
     if chosen.processes == 1:
         alone = train(problem, ordinals, tuning, progress=asker.progress, device=asker.device, observer=observer)
         return alone, chosen
-    sweep(asker.home)
     folder = asker.home / f"train-{asker.lease.epoch:06d}"
     shutil.rmtree(folder, ignore_errors=True)
     jobs.ask(folder, asker.job("train", chosen), ordinals)
     inherit(folder)
     launch(folder, asker)
     history = [Epoch(**epoch) for epoch in jobs.read_json(folder / HISTORY)]
-    result = TrainedModel(jobs.read_tensors(folder / jobs.RESULT), history)
-    shutil.rmtree(asker.home, ignore_errors=True)
-    return result, chosen
+    return TrainedModel(jobs.read_tensors(folder / jobs.RESULT), history), chosen
+
+
+def divided(chosen: Layout, compute: Compute, problem: Problem) -> Layout:
+    """`chosen`, or one process where several cannot train the problem and the policy leaves their number open. Raises
+    `Refused` where it does not."""
+    with torch.random.fork_rng(devices=[]):
+        why = indivisible(problem.recipe, problem.build_model())
+    if why is None:
+        return chosen
+    if compute.processes == "auto":
+        return ONE
+    raise Refused(f"The policy trains by {compute.processes} processes, but {why}.")
 
 
 def summed(asker: Asker, model: nn.Module, problem: Problem, ordinals: Indices) -> GradientSum:
@@ -168,24 +191,39 @@ def inherit(folder: Path) -> None:
         shutil.rmtree(earlier, ignore_errors=True)
 
 
+def discard(asker: Asker) -> None:
+    """Delete what the attempts at this work have left: it is done."""
+    shutil.rmtree(asker.home, ignore_errors=True)
+
+
 def sweep(mine: Path) -> None:
-    """Delete what other work has left here for longer than a run may take: snapshots hold what may since be forgotten."""
+    """Delete what other work has left here for longer than a run may take: snapshots hold what may since be forgotten.
+    Called with every piece of work, whoever does it, for the next training by several may be long in coming."""
     if not mine.parent.is_dir():
         return
     horizon = time.time() - settings().task_seconds
     for other in mine.parent.iterdir():
-        newest = max((path.stat().st_mtime for path in [other, *other.rglob("*")]), default=0.0)
-        if other != mine and newest < horizon:
+        if other != mine and newest(other) < horizon:
             shutil.rmtree(other, ignore_errors=True)
 
 
+def newest(folder: Path) -> float:
+    """When something in it was last written; other workers of this host may be at work there, and files come and go."""
+    found = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            found = max(found, path.stat().st_mtime)
+    return found
+
+
 def command(folder: Path, job: Job, restarts: int) -> list[str]:
-    """torchrun on this host alone: its processes meet by a file, so that no port is opened for it."""
+    """torchrun on this host alone: its processes meet by a file, and nothing of theirs listens to other hosts."""
     return [
         *(sys.executable, "-m", "workers.launch", str(os.getpid())),
         *("--nnodes", "1", "--nproc-per-node", str(job.processes), "--max-restarts", str(restarts)),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", str(folder / "rendezvous"), "--rdzv-conf", "store_type=file"),
-        *("--rdzv-id", "expunge", "--monitor-interval", "0.2", "-m", "workers.rank", str(folder)),
+        *("--rdzv-id", "expunge", "--local-addr", "127.0.0.1", "--monitor-interval", "0.2"),
+        *("-m", "workers.rank", str(folder)),
     ]
 
 
@@ -197,12 +235,16 @@ def launch(folder: Path, asker: Asker) -> None:
         "OMP_NUM_THREADS": str(job.threads),
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else torchrun opens a port of its own on every address
     }
     process = subprocess.Popen(
         command(folder, job, asker.compute.restarts), stdin=subprocess.DEVNULL, env=environment, start_new_session=True
     )
+    if asker.guest is not None:
+        asker.guest.paused = partial(paused, process.pid)
     try:
-        while process.poll() is None:
+        # An error ends it at once: the neighbours of who wrote it down may be waiting for a process that has gone.
+        while process.poll() is None and not (folder / jobs.ERROR).exists():
             shown = jobs.read_json(folder / jobs.PROGRESS) or {
                 "fraction": 0.0,
                 "text": f"starting {job.processes} processes",
@@ -224,6 +266,27 @@ def launch(folder: Path, asker: Asker) -> None:
             f" {process.returncode}): one of them is killed again and again, by the system for want of memory for instance.",
             again=True,
         )
+
+
+@contextmanager
+def paused(launcher: int) -> Iterator[None]:
+    """Stop torchrun's processes meanwhile, all of them, so that none waits for another; not torchrun itself, whose own
+    heartbeat would be missed. Where that lasts longer than they have patience, they start anew from the last checkpoint."""
+    ranks: list[int] = []
+    for task in Path(f"/proc/{launcher}/task").glob("*/children"):
+        with suppress(OSError):
+            ranks += map(int, task.read_text().split())
+    tell(ranks, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        tell(ranks, signal.SIGCONT)
+
+
+def tell(processes: list[int], signum: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Nothing hangs: a slow statement, a row that somebody holds, a body that does not come."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import psycopg
@@ -29,6 +29,15 @@ def limited(database: str, monkeypatch: pytest.MonkeyPatch) -> Limit:
         config.settings.cache_clear()
 
     return limit
+
+
+def test_a_database_host_that_vanishes_is_given_up_on(database: str) -> None:
+    """The kernel does it, so that what can be seen here is what it was told."""
+    with engine().connect() as connection:
+        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        told = driver.info.get_parameters()
+    assert int(told["tcp_user_timeout"]) == 20_000
+    assert int(told["keepalives_idle"]) + int(told["keepalives_interval"]) * int(told["keepalives_count"]) == 20
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """Real processes under torchrun: what they answer, and what becomes of them when one of them, the lease or the worker is lost."""
 
+import ipaddress
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -13,19 +17,24 @@ from uuid import UUID
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
+from torch import nn
 
+from app import banks, sweep
+from app.db import transaction
 from app.errors import StaleEpoch
 from app.policy import Compute, PolicyBody
 from app.runs import Lease
-from app.tables import BatchKind
+from app.tables import AuditEvent, BatchKind, Model
 from embedded.processes import wait_for
 from tests.databases import forget_settings
-from tests.workers.conftest import PROBLEMS, Line, load_clusters, register
+from tests.problems.test_problems import Clusters
+from tests.workers.conftest import LENIENT, PROBLEMS, Line, load_clusters, register
 from unlearning.gradients import gradient_sum
 from unlearning.snapshots import Snapshot
 from unlearning.splits import split_unseen
 from unlearning.training import TrainedModel, restore, train
-from workers import jobs, problems, torchrun
+from workers import jobs, pipeline, problems, references, torchrun
 from workers.checkpoints import SUFFIX, Checkpoints
 from workers.pipeline import explained
 from workers.problems import Refused
@@ -92,6 +101,29 @@ def children(folder: Path) -> list[int]:
     return found
 
 
+def listening(processes: list[int]) -> list[str]:
+    """Addresses that these processes take TCP connections at."""
+    sockets = set()
+    for pid in processes:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    found = []
+    for family, kind in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for row in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
+            local, state, inode = (row.split()[n] for n in (1, 3, 9))
+            words = bytes.fromhex(local.partition(":")[0])
+            if state == "0A" and inode in sockets:  # listening; each word of four bytes is in the host's order
+                host = b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4))
+                found.append(socket.inet_ntop(kind, host))
+    return found
+
+
+def state(pid: int) -> str:
+    """A process's state, as in ps: T when it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
 @pytest.mark.service
 @pytest.mark.timeout(LONG)
 def test_a_killed_process_costs_no_bit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +139,9 @@ def test_a_killed_process_costs_no_bit(home: Path, monkeypatch: pytest.MonkeyPat
     assert identical(again, whole)
     # The first process has read its eleventh portion, and perhaps not noted it, when the second one is killed.
     assert 2 * 24 <= len(reads(home)) <= 2 * 24 + 2
-    assert not list((home / "checkpoints").iterdir())
     assert not children(home)
+    torchrun.discard(asker())
+    assert not list((home / "checkpoints").iterdir())
 
 
 @pytest.fixture
@@ -140,6 +173,7 @@ def test_another_attempt_goes_on_where_the_first_was_lost_unless_one_more_sample
     assert len(reads(interrupted)) == 2 * 12
     assert identical(again, trained(asker(batch=8)))
     reads(interrupted)
+    torchrun.discard(asker())
     shutil.copytree(interrupted / "kept", asker().home)
     trained(asker(epoch=2), ALL[ALL != 17])
     seen = reads(interrupted)
@@ -159,7 +193,9 @@ def test_the_worker_s_death_is_the_processes(home: Path, monkeypatch: pytest.Mon
     worker = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": paths})
     try:
         assert wait_for(lambda: (gate / "reached").exists(), LONG)
-        assert len(children(home / "checkpoints")) >= 3  # torchrun and its two
+        mine = children(home / "checkpoints")
+        assert len(mine) >= 3  # torchrun and its two
+        assert all(ipaddress.ip_address(each).is_loopback for each in listening(mine))
     finally:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
@@ -182,6 +218,45 @@ def test_the_policy_chooses_and_the_version_says_so(
 
 @pytest.mark.service
 @pytest.mark.timeout(LONG)
+def test_a_reference_by_two_stands_still_while_a_ticket_is_served(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reads").mkdir()
+    load_clusters()
+    line: Line = register("net", PolicyBody.model_validate(LENIENT.model_dump() | {"compute": TWO.model_dump()}))
+    with monkeypatch.context() as patch:
+        patch.setattr(torchrun, "layout", lambda *_, **__: ONE)
+        line.work()
+    monkeypatch.setenv("PYTHONPATH", str(PROBLEMS))
+    monkeypatch.setenv("EXPUNGE_TEST_HOLD", f"5:{tmp_path / 'go'}")
+    monkeypatch.setenv("EXPUNGE_TEST_READS", str(tmp_path / "reads"))
+    monkeypatch.setattr(references, "LOOK_SECONDS", 0.0)
+    with transaction() as session:
+        model = session.get_one(Model, line.model_id)
+        banks.order(session, model, banks.anchor(session, model.id), 4, "to be sure", "operator")
+    seen: list[list[str]] = []
+
+    def due() -> list[int]:
+        return [line.model_id] if not seen and len(list((tmp_path / "reads").iterdir())) == 2 else []
+
+    def served(_: int) -> None:
+        ranks = [int(path.name) for path in (tmp_path / "reads").iterdir()]
+        assert wait_for(lambda: all(state(pid) == "T" for pid in ranks), 20)
+        seen.append([state(pid) for pid in ranks])
+        (tmp_path / "go").touch()
+
+    monkeypatch.setattr(sweep, "due", due)
+    monkeypatch.setattr(pipeline, "work", served)
+    references.work()
+    assert seen == [["T", "T"]]
+    with transaction() as session:
+        finished = session.scalars(select(AuditEvent.body).where(AuditEvent.kind == "reference.finished")).one()
+    assert json.loads(finished)["data"]["processes"] == 2
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.service
+@pytest.mark.timeout(LONG)
 def test_sums_by_two_processes_and_what_they_cannot_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problems.load("clusters")
     model = restore(problem, train(replace(problem), ALL).state)
@@ -197,6 +272,11 @@ def test_sums_by_two_processes_and_what_they_cannot_read(home: Path, monkeypatch
     assert "secret" not in detail
     assert again
     assert not asker().home.exists()
+
+
+class Batchwise(Clusters):
+    def build_model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.Linear(64, 4))
 
 
 class TestLayout:
@@ -219,6 +299,15 @@ class TestLayout:
         assert layout(Compute(processes=2), 10_000, cuda).processes == 2
         with pytest.raises(Refused, match="2 CUDA devices"):
             layout(Compute(processes=3), 10_000, cuda)
+
+    def test_what_is_no_sum_over_samples_has_one_process_or_is_refused_by_name(self) -> None:
+        made = problems.load("clusters")
+        batchwise = Batchwise(made.train, made.holdout, made.test, made.recipe)
+        two = Layout(2, 1)
+        assert torchrun.divided(two, TWO, made) == two
+        assert torchrun.divided(two, Compute(processes="auto"), batchwise) == ONE
+        with pytest.raises(Refused, match=r"by 2 processes, but layer '1' is a BatchNorm1d.*use GroupNorm"):
+            torchrun.divided(two, TWO, batchwise)
 
     def test_a_recorder_sees_one_process(self) -> None:
         recorder = {"journal": True}
@@ -250,6 +339,8 @@ class TestCheckpoints:
         keeper = Checkpoints(tmp_path, "this", 0)
         for step in (4, 5, 6):
             keeper.keep(Snapshot(self.SNAPSHOT.tensors, {"at": {"epoch": 1, "step": step}}))
+            (tmp_path / f"000001-{step:09d}-killed.half").touch()
+        keeper.keep(Snapshot(self.SNAPSHOT.tensors, {"at": {"epoch": 1, "step": 6}}))
         (path,) = tmp_path.iterdir()
         assert path.name.startswith("000001-000000006-")
 
@@ -258,7 +349,7 @@ class TestCheckpoints:
         keeper = Checkpoints(tmp_path, "this", 10, lambda: now[0])
         assert [keeper.due() for now[0] in (5.0, 10.0, 11.0, 19.0, 21.0)] == [False, True, False, False, True]
 
-    def test_every_input_of_the_training_names_it(self, home: Path) -> None:
+    def test_every_input_of_the_training_names_it(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = problems.load("clusters")
         job = asker().job("train", Layout(2, 1))
         names = {
@@ -268,15 +359,20 @@ class TestCheckpoints:
             replace(job, reference=1).made_for(problem, ALL),
             job.made_for(replace(problem, recipe=replace(problem.recipe, seed=4)), ALL),
         }
-        assert len(names) == 5
+        names.add(job.made_for(Batchwise(problem.train, problem.holdout, problem.test, problem.recipe), ALL))
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, "releases", lambda _: ["expunge 0.0.1", "mended 2"])
+            names.add(job.made_for(problem, ALL))
+        assert len(names) == 7
         assert replace(job, checkpoint_seconds=9).made_for(problem, ALL) in names
 
     def test_what_other_work_left_long_ago_goes(self, home: Path) -> None:
         old, young = home / "checkpoints" / "batch-old", home / "checkpoints" / "batch-young"
         for folder in (old, young):
             jobs.ask(folder / "train-000001", asker().job("train", Layout(2, 1)), ALL)
+        (old / "gone").symlink_to(old / "nowhere")  # as a file that another worker has just moved away
         for path in (old, *old.rglob("*")):
-            os.utime(path, (0, 0))
+            os.utime(path, (0, 0), follow_symlinks=False)
         torchrun.sweep(asker().home)
         assert young.exists()
         assert not old.exists()
