@@ -178,18 +178,22 @@ class Known(Bearer):
 
 
 def recognise(request: Request) -> Principal:
+    """Who asks, noted for the log and counted towards its limit."""
+    who = identify(request)
+    logs.note(client=who.client)
+    door().admit(who)
+    return who
+
+
+def identify(request: Request) -> Principal:
     """Who asks. One round trip: neither the look-up nor the mark needs the other's transaction."""
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
     sent = sent.strip() if scheme.lower() == "bearer" else ""
     tokens = oidc.verifier() if sent.count(".") == 2 else None
     if tokens is not None:
-        who = by_token(tokens, sent, address_of(request))
-    else:
-        with single() as opened:
-            who = door().authenticate(opened, sent, address_of(request))
-    logs.note(client=who.client)
-    door().admit(who)
-    return who
+        return by_token(tokens, sent, address_of(request))
+    with single() as opened:
+        return door().authenticate(opened, sent, address_of(request))
 
 
 def by_token(tokens: oidc.Verifier, sent: str, address: str) -> Principal:

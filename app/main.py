@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError, TimeoutError
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.access import Access
+from app.auth import identify
 from app.config import settings
 from app.db import bound, check_schema, engine, too_slow
 from app.description import describe
@@ -38,24 +40,35 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     yield
 
 
+BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
+STRANGERS = 64 * 1024
+"""Bytes of a body that are read before it is known who sends it: FastAPI parses a body before it asks."""
+
+
 class BodyLimit:
-    """Refuse a JSON body over the limit before it is read whole, or one that does not come. Manifests stream, and have
-    limits of their own."""
+    """Refuse a JSON body over the limit before it is read whole, one that does not come, or a large one from a stranger.
+    Manifests stream, and have limits of their own. Where no operation has a body, none is read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/datasets/"):
+        if scope["type"] != "http" or scope["method"] in BODILESS or scope["path"].startswith("/datasets/"):
             await self.app(scope, receive, send)
             return
         limit = settings().max_body_bytes
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         seen = int(declared) if declared.isdigit() else 0
         read: deque[Message] = deque()
-        more, counted = True, 0
+        more, counted, stranger = True, 0, True
         with anyio.move_on_after(settings().body_seconds) as waiting:
             while more and seen <= limit:  # a body sent in chunks declares nothing, so it is counted
+                if seen > STRANGERS and stranger:
+                    refusal = await refused(Request(scope))
+                    if refusal is not None:
+                        await refusal(scope, receive, send)
+                        return
+                    stranger = False
                 message = await receive()
                 read.append(message)
                 more, counted = message.get("more_body", False), counted + len(message.get("body", b""))
@@ -71,6 +84,17 @@ class BodyLimit:
             return read.popleft() if read else await receive()
 
         await self.app(scope, replay, send)
+
+
+async def refused(request: Request) -> Response | None:
+    """What to answer who sends much and is not let in."""
+    try:
+        await run_in_threadpool(identify, request)
+    except ServiceError as error:
+        return problem(error)
+    except SQLAlchemyError as error:
+        return await on_database_error(request, error)
+    return None
 
 
 class Defects:

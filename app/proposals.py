@@ -29,7 +29,14 @@ RISING = (
 """Values that guard less when they rise."""
 FALLING = ("window.days", "thresholds.seed_sd", "lone.min_batch")
 """Values that guard less when they fall."""
-
+WAITING = {"lone.max_wait_seconds": -1, "batching.deadline_margin_seconds": 1}
+"""What ends the wait of a lone subject's batch for others, where `lone.rule` is `merge`, by which way it comes sooner."""
+FREE = (
+    *("update", "calibrated", "ladder", "methods", "recorder", "bank", "inconclusive", "compute"),
+    *("batching.max_samples", "batching.max_wait_seconds"),
+    *("release", "keep_weights_days"),
+)
+"""What guards nothing by its size: how an update is made is judged by its verdict, and when a batch closes by the rest."""
 
 RULES = ("allow", "withdraw", "merge")
 """Of `lone.rule`, from the one that guards least."""
@@ -46,6 +53,8 @@ def loosened(old: PolicyBody, new: PolicyBody) -> list[str]:
     """What of the new policy guards the model less than the old one did, with both values."""
     found = [path for path in RISING if value(new, path) > value(old, path)]
     found += [path for path in FALLING if value(new, path) < value(old, path)]
+    if new.lone.rule == "merge":
+        found += [path for path, sign in WAITING.items() if sign * value(new, path) > sign * value(old, path)]
     if RULES.index(new.lone.rule) < RULES.index(old.lone.rule):
         found.append("lone.rule")
     changes = [f"{path}: {value(old, path)} -> {value(new, path)}" for path in found]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session, selectinload
 
 from app.config import settings
@@ -27,7 +27,8 @@ log = structlog.get_logger()
 AT_ONCE = 4
 """Calls to one endpoint at a time: a receiver that hangs holds no more senders than that."""
 LONGEST_WAIT = 24 * 3600.0
-
+SILENCE = timedelta(minutes=5)
+"""After which it is looked again whether an endpoint's owner may be told."""
 
 PURGED_AT_ONCE = 10_000
 
@@ -46,22 +47,30 @@ class Claim:
 
 
 def claim() -> Claim | None:
-    """Take one delivery that is due, of an endpoint drawn at random, so that none waits behind another's backlog."""
+    """Take one delivery that is due, of an endpoint drawn at random, so that none waits behind another's backlog. What an
+    owner without a key that may be told has due is put aside: it was written while there was one."""
     with transaction() as session:
-        endpoint = session.scalar(ready().order_by(func.random()).limit(1))
-        if endpoint is None:
-            return None
-        due = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id, due_now())
-        due = due.order_by(WebhookDelivery.due_at).limit(1)
-        taken = session.scalar(due.with_for_update(skip_locked=True, key_share=True))
-        if taken is None:  # others are about to take all there are
-            return None
-        taken.attempt, taken.tries, taken.claimed = taken.attempt + 1, taken.tries + 1, True
-        taken.due_at = func.now() + lease()
-        session.add(WebhookAttempt(delivery_id=taken.id, number=taken.attempt))
-        body = taken.body.encode()
-        signed = headers(session, endpoint, taken.id, body)
-        return Claim(endpoint.id, taken.id, taken.attempt, endpoint.url, body, signed)
+        while (endpoint := session.scalar(ready().order_by(func.random()).limit(1))) is not None:
+            if endpoints.sight(session, endpoint) is not None:
+                return take(session, endpoint)
+            waiting = update(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id, due_now())
+            session.execute(waiting.values(due_at=func.now() + SILENCE))
+    return None
+
+
+def take(session: Session, endpoint: WebhookEndpoint) -> Claim | None:
+    """The endpoint's delivery that has been due for longest."""
+    due = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id, due_now())
+    due = due.order_by(WebhookDelivery.due_at).limit(1)
+    taken = session.scalar(due.with_for_update(skip_locked=True, key_share=True))
+    if taken is None:  # others are about to take all there are
+        return None
+    taken.attempt, taken.tries, taken.claimed = taken.attempt + 1, taken.tries + 1, True
+    taken.due_at = func.now() + lease()
+    session.add(WebhookAttempt(delivery_id=taken.id, number=taken.attempt))
+    body = taken.body.encode()
+    signed = headers(session, endpoint, taken.id, body)
+    return Claim(endpoint.id, taken.id, taken.attempt, endpoint.url, body, signed)
 
 
 def lease() -> timedelta:

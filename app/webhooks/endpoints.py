@@ -72,11 +72,14 @@ def visible(client: str | None) -> Select[WebhookEndpoint]:
 
 
 def get(session: Session, client: str | None, endpoint_id: UUID, *, lock: bool = False) -> WebhookEndpoint:
-    """The endpoint, or `NotFound`, also for one that belongs to somebody else."""
+    """The endpoint, or `NotFound`, also for one that belongs to somebody else. To change one, which `lock` is for, takes a
+    key that may see what it is told: a client's narrow key may not turn its admin's endpoint elsewhere."""
     query = visible(client).where(WebhookEndpoint.id == endpoint_id)
     found = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if found is None:
         raise NotFound("No webhook of that id among yours.")
+    if lock and found.every_client and client is not None:
+        raise Forbidden("This webhook is told of every client's tickets. Use a key with the scope `admin`.")
     return found
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app import config, schedules
 from app.db import bound, engine, transaction
 from app.errors import TooSlow
-from app.main import BodyLimit, app
+from app.main import STRANGERS, BodyLimit, app
 from app.routes.datasets import Body, load_from
 from app.tables import Dataset
 from tests.app import story
@@ -178,7 +178,48 @@ def test_a_body_that_does_not_come(limited: Limit) -> None:
 
     async def scenario() -> None:
         with anyio.fail_after(60):
-            await BodyLimit(reached)({"type": "http", "path": "/retrains", "headers": []}, receive, send)
+            await BodyLimit(reached)(
+                {"type": "http", "method": "POST", "path": "/retrains", "headers": []}, receive, send
+            )
 
     anyio.run(scenario)
     assert said[1]["status"] == 408
+
+
+def post(key: str, sizes: list[int], declared: int | None) -> tuple[int, int]:
+    """The status that a POST whose body comes in parts of these sizes is answered with, and how many bytes were taken."""
+    parts, taken, said = iter(sizes), 0, []
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    headers += [(b"content-length", str(declared).encode())] if declared is not None else []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal taken
+        size = next(parts, 0)
+        taken += size
+        return {"type": "http.request", "body": b" " * size, "more_body": size > 0}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def reached(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 299, "headers": []})
+
+    scope = {"type": "http", "method": "POST", "path": "/deletions", "headers": headers, "client": ("127.0.0.1", 9)}
+    anyio.run(BodyLimit(reached), scope, receive, send)
+    return said[0]["status"], taken
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "in chunks"])
+def test_a_stranger_s_large_body_is_not_read(database: str, declared: bool) -> None:
+    chunks = [16 * 1024] * 64
+    length = sum(chunks) if declared else None
+    status, taken = post("exp_nobody_nothing", chunks, length)
+    assert status == 401
+    assert taken <= (0 if declared else STRANGERS + chunks[0])
+    assert post(story.key(), chunks, length) == (299, sum(chunks))
+    assert post("exp_nobody_nothing", [1000], 1000 if declared else None) == (299, 1000), "the route refuses it"
+
+
+def test_where_no_operation_has_a_body_none_is_read(client: Callable[[], TestClient], limited: Limit) -> None:
+    limited(max_body_bytes=1024)
+    assert client().request("GET", "/livez", content=b"x" * 5000).status_code == 200

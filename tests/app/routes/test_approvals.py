@@ -1,13 +1,15 @@
 """The approver's seat over HTTP, what a client sees of it, and the same by command; policies that loosen what guards a model."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import BaseModel
 
 from app.auth import Scope
 from app.policy import PolicyBody
-from app.proposals import FALLING, RISING, loosened
+from app.proposals import FALLING, FREE, RISING, WAITING, loosened, value
 from app.tables import Policy
 from tests.app import story
 from tests.app.conftest import Caller
@@ -153,6 +155,35 @@ def test_each_guard_has_a_direction(path: str) -> None:
     assert bool(loosened(low, high)) == (path in RISING)
     assert bool(loosened(high, low)) == (path in FALLING)
     assert loosened(low, low) == []
+
+
+def fields(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The path of each value of a policy."""
+    for name, field in model.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            yield from fields(part, f"{above}{name}.")
+        else:
+            yield above + name
+
+
+def test_each_value_of_a_policy_guards_something_or_is_said_to_guard_nothing() -> None:
+    ordered = {*RISING, *FALLING, *WAITING, "lone.rule", "retrain_tiers"}
+    known = set(fields(PolicyBody))
+    free = {path for path in known if any(path == name or path.startswith(f"{name}.") for name in FREE)}
+    assert ordered | free == known
+    assert not ordered & free
+
+
+@pytest.mark.parametrize("path", WAITING)
+def test_a_lone_subject_waits_for_others_as_long_as_two_people_say(path: str) -> None:
+    body = changed("lone.rule", "merge").model_dump()
+    group, name = path.split(".")
+    low, high = (PolicyBody.model_validate(body | {group: body[group] | {name: value}}) for value in (10, 20))
+    sooner, later = (low, high) if path == "lone.max_wait_seconds" else (high, low)
+    assert loosened(later, sooner) == [f"{path}: {value(later, path)} -> {value(sooner, path)}"]
+    assert loosened(sooner, later) == []
+    assert loosened(changed(path, 10), changed(path, 20)) == loosened(changed(path, 20), changed(path, 10)) == []
 
 
 def test_rules_for_lone_subjects_are_ranked() -> None:

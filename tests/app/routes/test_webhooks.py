@@ -54,6 +54,23 @@ def test_a_client_sees_its_own_and_an_admin_all(caller: Caller) -> None:
     assert made(root)["every_client"]
 
 
+def test_a_narrow_key_of_an_admin_s_client_turns_no_endpoint_of_every_client(caller: Caller) -> None:
+    admin, narrow = caller("ops"), caller("ops", Scope.WEBHOOKS_WRITE)
+    href = made(admin)["href"]
+    assert narrow.get(href).status_code == 200
+    for refused in (
+        narrow.patch(href, json={"url": "https://elsewhere.example/in"}),
+        narrow.delete(href),
+        narrow.post(f"{href}/rotate"),
+        narrow.post(f"{href}/test"),
+        narrow.post(f"{href}/deliveries/{uuid4()}/redeliver"),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert admin.get(href).json()["url"] == URL
+    own = made(narrow)["href"]
+    assert narrow.patch(own, json={"url": "https://elsewhere.example/in"}).status_code == 200
+
+
 def test_what_only_admins_are_told_is_refused_to_others(caller: Caller) -> None:
     http = caller("mine", Scope.WEBHOOKS_WRITE)
     refused = http.post("/webhooks", json={"url": URL, "events": ["version.published"]})

@@ -13,7 +13,7 @@ from app import audit, keys, runs
 from app.auth import Principal, Scope
 from app.db import transaction
 from app.tables import ApiKey, AuditEvent, AuditHead, WebhookEndpoint
-from app.webhooks import endpoints, events, relay
+from app.webhooks import deliveries, endpoints, events, relay
 from app.webhooks.events import EventType, Message
 from tests.app import story
 from tests.app.webhooks import scene
@@ -230,6 +230,25 @@ def test_an_owner_without_a_live_key_is_told_nothing_until_it_has_one_again() ->
     story.key("mine", Scope.WEBHOOKS_WRITE)
     relay.fan_out()
     assert scene.told(mine) == ["ticket.accepted"]
+
+
+def test_what_was_written_for_an_owner_who_may_no_longer_be_told_is_put_aside() -> None:
+    idle()
+    mine, other = scene.endpoint("mine"), scene.endpoint("other")
+    for client in ("mine", "other"):
+        story.submit(1, client=client)
+    relay.fan_out()
+    with transaction() as session:
+        session.execute(update(ApiKey).where(ApiKey.client == "mine").values(expires_at=ApiKey.created_at))
+    first = deliveries.claim()
+    assert first is not None
+    assert first.endpoint_id == other
+    assert deliveries.claim() is None
+    story.key("mine", Scope.WEBHOOKS_WRITE)
+    assert deliveries.claim() is None, "it is looked at again later"
+    scene.due_now()
+    claims = [deliveries.claim(), deliveries.claim()]
+    assert mine in {held.endpoint_id for held in claims if held is not None}
 
 
 def test_who_is_no_admin_any_more_hears_of_its_own_only() -> None:
