@@ -5,7 +5,9 @@ a retrain instead of an update, or that the tickets wait and their clients are t
 """
 
 from datetime import timedelta
+from hashlib import sha256
 from itertools import pairwise
+from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -39,14 +41,36 @@ def submitters(session: Session, approval: Approval) -> list[str]:
     return list(session.scalars(query.where(Obligation.approval_id == approval.id).distinct().order_by(Ticket.client)))
 
 
-def approve(
-    session: Session, model: Model, approval_id: int, *, samples: int, hours: float, why: str, by: str
-) -> Approval:
-    """Let what the request names be forgotten, once, until then. `samples` is how many the approver saw.
+def named(session: Session, approval: Approval) -> list[UUID]:
+    """The tickets that the approval names, in ascending order."""
+    query = select(Obligation.ticket_id).where(Obligation.approval_id == approval.id)
+    return list(session.scalars(query.order_by(Obligation.ticket_id)))
 
-    Raises `NotFound`, `Conflict` (decided already, or more by now), `SecondPerson`.
+
+def digest(tickets: list[UUID]) -> str:
+    """What tells one set of tickets from another of as many samples."""
+    return sha256("".join(f"{ticket}\n" for ticket in tickets).encode()).hexdigest()
+
+
+def approve(
+    session: Session,
+    model: Model,
+    approval_id: int,
+    *,
+    samples: int,
+    hours: float,
+    why: str,
+    by: str,
+    tickets: str | None = None,
+) -> Approval:
+    """Let what the request names be forgotten, once, until then. `samples` is how many the approver saw, `tickets` the
+    `digest` of theirs.
+
+    Raises `NotFound`, `Conflict` (decided already, more by now, or others), `SecondPerson`.
     """
     approval = undecided(session, model, approval_id, by)
+    if tickets is not None and tickets != digest(named(session, approval)):
+        raise Conflict("By now other tickets wait for it than those you saw. Look again before you approve.")
     if approval.samples > samples:
         raise Conflict(f"By now {approval.samples} samples wait for it, not {samples}. Look again before you approve.")
     approval.state, approval.instead = ApprovalState.APPROVED, None

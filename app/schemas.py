@@ -261,6 +261,11 @@ class ApproveRequest(Request):
     samples: int = Field(
         ge=1, le=2**62, description="At most so many: as many as you saw. More by now is refused with 409"
     )
+    tickets_sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="Of the tickets that you saw: others by now, though no more samples, are refused with 409 as well",
+    )
     why: Why = Field(description="For the audit")
     hours: float = Field(168, gt=0, le=720, description="An approval that nothing has used by then is void")
 
@@ -280,6 +285,7 @@ class ApprovalView(BaseModel):
     state: ApprovalState
     samples: int = Field(description="That wait for it, or that it names")
     tickets: int
+    tickets_sha256: str = Field(description="Of their ids in ascending order, each followed by a line feed")
     clients: list[str] = Field(description="Who asked: none of them can approve")
     share: float = Field(description="Of the training set, forgotten within the window, these samples included")
     cap: float

@@ -252,13 +252,14 @@ def proposal(row: Proposal, name: str) -> ProposalView:
 
 def approval(session: Session, row: Approval, name: str) -> ApprovalView:
     """One approval with who asked for it: the clients of the tickets that it names."""
-    named = select(func.count()).where(Obligation.approval_id == row.id)
+    named = approvals.named(session, row)
     return ApprovalView(
         id=row.id,
         model=name,
         state=row.state,
         samples=row.samples,
-        tickets=session.scalar(named) or 0,
+        tickets=len(named),
+        tickets_sha256=approvals.digest(named),
         clients=approvals.submitters(session, row),
         share=row.share,
         cap=row.cap,

@@ -149,6 +149,10 @@ def test_ids_turn_up_nowhere(folder: Path) -> None:
             "/models/net@current/audit",
             "/batches",
             "/policies/net/history",
+            "/models/net/approvals",
+            "/workers",
+            "/metrics",
+            "/webhooks",
         ):
             api.get(path)
         api.get("/models/net@current/audit", Accept="text/html")

@@ -30,9 +30,10 @@ def approve(
     samples: Annotated[int, typer.Option(help="At most so many: as many as you saw")],
     why: Annotated[str, typer.Option(help="What was looked into, for the audit")],
     hours: Annotated[float, typer.Option(help="The approval is void after that")] = 168,
+    tickets: Annotated[str | None, typer.Option(help="The digest of the tickets that you saw")] = None,
 ) -> None:
     """Let a model forget more than its policy's cap, once. Nobody can who submitted any of it."""
-    body = {"samples": samples, "why": why, "hours": hours}
+    body = {"samples": samples, "why": why, "hours": hours, "tickets_sha256": tickets}
     made = api().post(f"/models/{part(name)}/approvals/{request}/approve", body)
     console.print(f"{made['samples']} samples may be forgotten until {moment(made['expires_at'])}.")
 

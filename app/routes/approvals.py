@@ -31,7 +31,14 @@ def approve(
     with transaction() as session:
         model = versions.find_model(session, name)
         made = approvals.approve(
-            session, model, approval_id, samples=asked.samples, hours=asked.hours, why=asked.why, by=who.client
+            session,
+            model,
+            approval_id,
+            samples=asked.samples,
+            tickets=asked.tickets_sha256,
+            hours=asked.hours,
+            why=asked.why,
+            by=who.client,
         )
         answer, model_id = views.approval(session, made, name), model.id
     bell.add_task(nudge, model_id)

@@ -1,6 +1,7 @@
 """The approver's seat over HTTP, what a client sees of it, and the same by command; policies that loosen what guards a model."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -53,6 +54,23 @@ def test_a_request_is_listed_approved_and_shown_to_its_client(ticket_id: str, ca
     is_problem(boss.post(f"{path}/refuse", json=WHY), 409, "conflict")
     (owed,) = tool.get(f"/deletions/{ticket_id}").json()["obligations"]
     assert owed["approval"] == "approved"
+
+
+def test_an_approval_may_be_of_the_very_tickets_that_were_seen(ticket_id: str, caller: Caller) -> None:
+    """As many samples of other tickets may have come in their place."""
+    boss = caller("boss", Scope.POLICIES_APPROVE)
+    (seen,) = boss.get("/models/m/approvals").json()
+    assert seen["tickets_sha256"] == sha256(f"{ticket_id}\n".encode()).hexdigest()
+    assert caller("tool").post(f"/deletions/{ticket_id}/cancel").status_code == 200
+    story.submit(*range(6, 12), client="another")
+    (model,) = story.all_of(story.Model)
+    assert story.close(model.id) is None
+    now = boss.get("/models/m/approvals").json()[0]
+    assert (now["id"], now["samples"]) == (seen["id"], 6)
+    path = f"/models/m/approvals/{now['id']}/approve"
+    asked = WHY | {"samples": 6}
+    is_problem(boss.post(path, json=asked | {"tickets_sha256": seen["tickets_sha256"]}), 409, "conflict")
+    assert boss.post(path, json=asked | {"tickets_sha256": now["tickets_sha256"]}).json()["state"] == "approved"
 
 
 def test_a_refusal_tells_the_client_why(ticket_id: str, caller: Caller) -> None:
