@@ -78,6 +78,10 @@ test.
 
 - The machine itself: power loss, a disk that loses what it said it had written, a clock that jumps. Postgres runs without
   `fsync` here, since a killed process loses nothing that the kernel has.
+- Webhooks, a second person's consent, weights that are withdrawn, back-ups and restores: they have tests of their own, with real
+  processes (`tests/test_webhooks.py`, `tests/app/test_consent.py`, `tests/app/test_disclosure.py`, `tests/test_disaster.py`),
+  and no part in these runs.
+- Code that is newer than the digest above: the runs are repeated now and then, the tests with every change.
 - Several hosts and the network between them: the processes of these runs speak over Unix sockets and the loopback. One worker
   cut off from the others in mid-batch, and healed, is a test of its own (`tests/test_hosts.py`).
 - Object storage: the artifacts of these runs are a local folder (`tests/app/test_store_s3.py` has an S3 server to talk to). A
