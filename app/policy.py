@@ -197,7 +197,10 @@ class Compute(Part):
         description="'auto': one a CUDA device that the worker sees, or without CUDA as many as its cores have room for",
     )
     threads_per_process: int | None = Field(
-        None, ge=1, le=256, description="CPU threads of each; null: one, or beside a CUDA device those of the worker"
+        None,
+        ge=1,
+        le=256,
+        description="CPU threads of each; null: one, or on CUDA devices an equal part of the worker's",
     )
     min_samples: int = Field(
         10_000, ge=0, description="Fewer samples than this are the business of one process: starting more costs seconds"

@@ -33,6 +33,7 @@ from unlearning.splits import TuningData
 from unlearning.training import Epoch, Observer, Progress, TrainedModel, state_of, train
 from workers import jobs
 from workers.checkpoints import SUFFIX
+from workers.cores import cores
 from workers.jobs import Job
 from workers.problems import Refused
 from workers.rank import HISTORY
@@ -70,17 +71,18 @@ def layout(compute: Compute, samples: int, device: torch.device, *, observed: bo
     """What the policy comes to on this host, for so many samples. Raises `Refused` where the host has too few devices."""
     if samples < compute.min_samples or observed or compute.processes == 1:
         return ONE
-    room = torch.cuda.device_count() if device.type == "cuda" else len(os.sched_getaffinity(0))
-    threads = compute.threads_per_process or (1 if device.type == "cpu" else torch.get_num_threads())
-    if compute.processes == "auto":
-        processes = room if device.type == "cuda" else room // threads
-        return Layout(processes, threads) if processes > 1 else ONE
-    if device.type == "cuda" and compute.processes > room:
+    cuda = device.type == "cuda"
+    room = torch.cuda.device_count() if cuda else cores() // (compute.threads_per_process or 1)
+    processes = room if compute.processes == "auto" else compute.processes
+    if processes <= 1:
+        return ONE
+    if cuda and processes > room:
         raise Refused(
-            f"The policy trains by {compute.processes} processes, and this worker sees {room} CUDA devices. Give it as many, or"
+            f"The policy trains by {processes} processes, and this worker sees {room} CUDA devices. Give it as many, or"
             " lower compute.processes."
         )
-    return Layout(compute.processes, threads)
+    shared = max(1, torch.get_num_threads() // processes) if cuda else 1
+    return Layout(processes, compute.threads_per_process or shared)
 
 
 class Guest(Protocol):

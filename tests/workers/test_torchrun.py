@@ -34,7 +34,7 @@ from unlearning.gradients import gradient_sum
 from unlearning.snapshots import Snapshot
 from unlearning.splits import split_unseen
 from unlearning.training import TrainedModel, restore, train
-from workers import jobs, pipeline, problems, references, torchrun
+from workers import cores, jobs, pipeline, problems, references, torchrun
 from workers.checkpoints import SUFFIX, Checkpoints
 from workers.pipeline import explained
 from workers.problems import Refused
@@ -286,11 +286,15 @@ class TestLayout:
         assert layout(Compute(processes=4), 10_000, CPU) == Layout(4, 1)
         assert layout(Compute(processes="auto"), 10_000, CPU, observed=True) == ONE
 
-    def test_auto_is_what_the_cores_have_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_auto_is_what_the_cores_have_room_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+        monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
         assert layout(Compute(processes="auto"), 10_000, CPU) == Layout(8, 1)
         assert layout(Compute(processes="auto", threads_per_process=3), 10_000, CPU) == Layout(2, 3)
         assert layout(Compute(processes="auto", threads_per_process=8), 10_000, CPU) == ONE
+        (tmp_path / "cpu.max").write_text("300000 100000\n")
+        assert layout(Compute(processes="auto"), 10_000, CPU) == Layout(3, 1)
+        assert layout(Compute(processes=4), 10_000, CPU) == Layout(4, 1)
 
     def test_as_many_devices_as_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -308,6 +312,17 @@ class TestLayout:
         assert torchrun.divided(two, Compute(processes="auto"), batchwise) == ONE
         with pytest.raises(Refused, match=r"by 2 processes, but layer '1' is a BatchNorm1d.*use GroupNorm"):
             torchrun.divided(two, TWO, batchwise)
+
+    def test_beside_devices_the_worker_s_threads_are_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
+        cuda = torch.device("cuda")
+        assert layout(Compute(processes=2), 10_000, cuda) == Layout(2, 6)
+        assert layout(Compute(processes=5), 10_000, cuda) == Layout(5, 2)
+        assert layout(Compute(processes="auto"), 10_000, cuda) == Layout(8, 1)
+        assert layout(Compute(processes=4, threads_per_process=7), 10_000, cuda) == Layout(4, 7)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+        assert layout(Compute(processes=8), 10_000, cuda) == Layout(8, 1)
 
     def test_a_recorder_sees_one_process(self) -> None:
         recorder = {"journal": True}
