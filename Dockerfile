@@ -15,10 +15,10 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PATH=/opt/expunge/bin:$PATH
-# The folder for artifacts belongs to the user, and a new volume that is mounted there takes its owner over.
+# The folders for artifacts and for checkpoints belong to the user, and a new volume that is mounted there takes its owner over.
 RUN groupadd --gid 10001 expunge \
     && useradd --uid 10001 --gid 10001 --create-home --home-dir /var/lib/expunge --shell /usr/sbin/nologin expunge \
-    && install -d -o expunge -g expunge /var/lib/expunge/artifacts
+    && install -d -o expunge -g expunge /var/lib/expunge/artifacts /var/lib/expunge/data
 WORKDIR /var/lib/expunge
 
 # What the service needs, as pyproject.toml names it, in a layer of its own: it changes seldom.

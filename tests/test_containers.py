@@ -205,7 +205,21 @@ def test_nothing_of_ours_may_write_to_its_image_or_gain_a_right(name: str) -> No
     for mount in said["tmpfs"]:
         path, _, options = mount.partition(":")
         assert path == "/tmp" or (path.startswith(f"{home}/.") and "uid=10001" in options), mount
-    assert {volume.partition(":")[2] for volume in said["volumes"]} == {f"{home}/artifacts"}
+    kept = {f"{home}/artifacts", f"{home}/data"} if name == "worker" else {f"{home}/artifacts"}
+    assert {volume.partition(":")[2] for volume in said["volumes"]} == kept
+
+
+def test_a_volume_belongs_to_the_user_who_writes_there() -> None:
+    """A new volume takes over the owner of the image's folder; without one it is root's."""
+    for name in OURS:
+        made = [rest for rest in instructions(service(name)["build"]["target"], "RUN") if "install -d" in rest]
+        owned = {path for rest in made for path in rest.partition("install -d -o expunge -g expunge ")[2].split()}
+        assert {volume.partition(":")[2] for volume in service(name)["volumes"]} <= owned, name
+
+
+def test_the_worker_has_a_place_for_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPUNGE_DATA_DIR", environment("worker")["EXPUNGE_DATA_DIR"])
+    assert str(Settings().home) in {volume.partition(":")[2] for volume in service("worker")["volumes"]}
 
 
 WRITES = """
