@@ -38,7 +38,7 @@ from app.queue import (
 from app.tables import Role
 from app.webhooks import relay
 from app.webhooks.senders import Senders
-from workers import stopping
+from workers import schema, stopping
 from workers.presence import heartbeat
 
 __all__ = ["celery"]
@@ -61,6 +61,13 @@ def lines_as_json(**_: object) -> None:
 def be_known(**_: object) -> None:
     """Children call themselves as their parent does, so it settles the name before it forks them."""
     presence.name()
+
+
+@worker_init.connect
+@beat_init.connect
+def begin_on_its_own_schema(**_: object) -> None:
+    """As the API. Asked once, by the parent: what runs goes on while a release migrates, and so do the children it replaces."""
+    schema.wait()
 
 
 @worker_ready.connect
