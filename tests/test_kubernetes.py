@@ -1,5 +1,7 @@
 """The Kubernetes manifests: sound by the API server's own schemas, and of one mind with Compose and with the settings."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,17 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from app.config import Settings
 from tests.test_containers import known_settings, service
 
 ROOT = Path(__file__).parent.parent
+IN_ORDER = (
+    "kubectl create secret",
+    "kubectl delete job",
+    "kubectl apply --kustomize deploy/kubernetes --selector",
+    "kubectl wait --for=condition=complete",
+    "kubectl apply --kustomize deploy/kubernetes",
+)
 FOLDER = ROOT / "deploy" / "kubernetes"
 RELEASES = ("1.31", kubernetes_validate.latest_version())
 Object = dict[str, Any]
@@ -36,6 +46,16 @@ def container(name: str) -> Object:
 
 
 PODS = ("api", "beat", "light", "migrate", "worker")
+BUCKET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+WEBHOOKS = {"EXPUNGE_WEBHOOK_SECRET"}
+OPTIONAL: dict[str, set[str]] = {
+    "api": BUCKET | WEBHOOKS,
+    "light": BUCKET | WEBHOOKS,
+    "worker": BUCKET,
+    "beat": set(),
+    "migrate": set(),
+}
+"""What the secret may hold, by the pods that use it: the light worker signs webhooks, and the API shows their secrets."""
 
 
 def test_the_kustomization_names_every_file() -> None:
@@ -80,10 +100,13 @@ class TestPods:
         here = container(name)
         assert [each["configMapRef"]["name"] for each in here["envFrom"]] == ["expunge-settings"]
         for variable in here["env"]:
-            assert variable["valueFrom"]["secretKeyRef"] == {"name": "expunge-secrets", "key": variable["name"]}
+            named_alike = {"name": "expunge-secrets", "key": variable["name"]}
+            more = {"optional": True} if variable["name"] in OPTIONAL[name] else {}
+            assert variable["valueFrom"]["secretKeyRef"] == named_alike | more
         (settings,) = (each["data"] for each in objects() if each["kind"] == "ConfigMap")
         given = {variable["name"] for variable in here["env"]} | set(settings)
-        assert {"DATABASE_URL", "REDIS_URL", "ARTIFACT_URL"} <= given <= known_settings() | {"AWS_REGION"}
+        wanted = {"DATABASE_URL", "REDIS_URL", "ARTIFACT_URL"} | OPTIONAL[name]
+        assert wanted <= given <= known_settings() | {"AWS_REGION"} | BUCKET
 
     def test_it_asks_for_what_it_needs_and_has_a_bound(self, name: str) -> None:
         resources = container(name)["resources"]
@@ -139,6 +162,54 @@ def test_the_worker_has_a_gpu_and_a_place_for_checkpoints() -> None:
     assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == 1
     (settings,) = (each["data"] for each in objects() if each["kind"] == "ConfigMap")
     assert settings["EXPUNGE_DATA_DIR"] in {mount["mountPath"] for mount in container("worker")["volumeMounts"]}
+
+
+def ports_outside() -> Iterator[int]:
+    """The ports that every pod may call on any host but the cloud's metadata."""
+    (default,) = (each["spec"] for each in objects() if named(each) == "NetworkPolicy/expunge-default")
+    for rule in default["egress"]:
+        if any("ipBlock" in to for to in rule["to"]):
+            yield from (port["port"] for port in rule["ports"])
+
+
+def test_what_the_service_calls_by_default_may_be_called() -> None:
+    """Webhooks' ports too: a delivery that the network policy swallows times out, again and again."""
+    webhooks = {int(port) for port in str(Settings.model_fields["webhook_ports"].default).split(",")}
+    assert set(ports_outside()) == {5432, 6379} | webhooks
+
+
+def chapter() -> str:
+    """What the documentation says of Kubernetes."""
+    return (ROOT / "docs" / "operations.md").read_text().partition("### Kubernetes")[2].partition("\n## ")[0]
+
+
+def test_the_documented_patch_opens_a_port() -> None:
+    """It names the rule by its place in the list."""
+    (patch,) = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", chapter(), flags=re.DOTALL))
+    (only,) = patch["patches"]
+    (found,) = (each for each in objects() if each["kind"] == only["target"]["kind"] if named(each).endswith("default"))
+    assert found["metadata"]["name"] == only["target"]["name"]
+    (step,) = yaml.safe_load(only["patch"])
+    *path, last = step["path"].strip("/").split("/")
+    for part in path:
+        found = found[int(part) if part.isdecimal() else part]
+    assert (step["op"], last) == ("add", "-")
+    assert {port["port"] for port in found} == set(ports_outside())
+    assert step["value"] == {"protocol": "TCP", "port": 4318}
+
+
+def test_the_documented_commands_migrate_before_the_rest() -> None:
+    said = re.findall(r"```console\n(.*?)```", chapter(), flags=re.DOTALL)[0].replace("\\\n", "").splitlines()
+    order = [line for line in said if line.startswith(IN_ORDER)]
+    assert [line.startswith(start) for line, start in zip(order, IN_ORDER, strict=True)] == [True] * len(IN_ORDER)
+    first, rest = (line for line in said if line.startswith("kubectl apply"))
+    (chosen,) = re.findall(r"--selector 'app\.kubernetes\.io/component in \(([a-z, ]+)\)'", first)
+    labels = {named(each): each["metadata"]["labels"].get("app.kubernetes.io/component") for each in objects()}
+    applied = {name for name, component in labels.items() if component in chosen.split(", ")}
+    needed = {name for name in labels if name.partition("/")[0] in ("ConfigMap", "ServiceAccount")}
+    assert applied == needed | {"NetworkPolicy/expunge-default", "Job/expunge-migrate"}
+    assert "--selector" not in rest
+    assert next(line for line in said if "create secret" in line).count("--from-literal=EXPUNGE_WEBHOOK_SECRET=") == 1
 
 
 def test_nobody_may_call_anybody_unless_it_is_said() -> None:
