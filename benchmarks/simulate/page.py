@@ -24,17 +24,23 @@ def write() -> None:
 
 def page(record: dict[str, Any]) -> str:
     """The whole page."""
-    return "\n".join([introduction(), costs(record), loads(record), changed(record), limits(record), HOLDS])
+    return "\n".join([introduction(record), costs(record), loads(record), changed(record), limits(record), HOLDS])
 
 
-def introduction() -> str:
-    return """# Capacity
+def introduction(record: dict[str, Any]) -> str:
+    run = record["runs"][0]
+    weeks = f"{run['days']} days after a warm-up of {run['warm_days']}"
+    return f"""# Capacity
 
 How many workers a load needs, how long tickets wait, how often models retrain, and what the database grows by: from a
-simulation of four weeks (`make simulate`, about two minutes on one core). Tickets come at random, by day more than by night, on
-working days more than at week-ends, with a burst a week that is ten times as dense. Workers fail once in a week of work and
-are lost without a word. When a batch closes, and whether it must retrain, is decided by the service's own functions
-(`app.due`), not by a copy. Everything else about the world is in `benchmarks/simulate/world.py`, seeds included.
+simulation of {weeks} (`make simulate`, about three minutes on one core). Tickets come at random,
+by day more than by night, on working days more than at week-ends, with a burst a week that is ten times as dense. Workers
+fail once in a week of work and are lost without a word. When a batch closes, and whether it must retrain, is decided by the
+service's own functions (`app.due`), not by a copy. Everything else about the world is in `benchmarks/simulate/world.py`,
+seeds included.
+
+Each model begins somewhere else in its round, so that they do not close together; nothing of the warm-up is counted. What
+still waits for a worker at the end counts with its wait so far.
 
 **The seconds are those of a small network on one CPU thread.** A network that takes ten times as long needs ten times the
 workers; whatever does not scale with it (deadlines, the database) stays. What to take from this page is which load is of
@@ -75,7 +81,9 @@ def loads(record: dict[str, Any]) -> str:
             (
                 f"**{load.name}**: {load.models:,} models, {load.samples:,} samples",
                 f"{run['tickets_a_day']:,.0f}",
-                run["waits"],
+                run["waits"].partition(",")[0],
+                due(run["deadlines"]),
+                f"{run['days']} days after {run['warm_days']}",
                 f"**{run['workers']:,}**" if run["enough"] else f"more than {run['workers']:,}",
                 f"{run['used']:.0%}",
                 f"{run['updates_a_day']:,.0f}",
@@ -87,19 +95,23 @@ def loads(record: dict[str, Any]) -> str:
             )
         )
     heads = (
-        *("load", "tickets a day", "tickets wait", "workers", "used", "updates a day", "retrains a day"),
-        *("longest retrain", "queue, p99", "ticket to version, p50 / p99", "deadlines missed"),
+        *("load", "tickets a day", "tickets wait", "due", "measured", "workers", "used", "updates a day"),
+        *("retrains a day", "longest retrain", "queue, p99", "ticket to version, p50 / p99", "batches late"),
     )
     text = """
 Tickets wait for their batch an hour at most (the default policy, which also closes a batch at 1,000 samples), a day, or a
-week. *Workers* is the smallest number tried with which no deadline is missed and of a hundred batches one at most waits
-longer for a worker than tickets may wait for their batch.
+week. A batch also closes a day before the nearest of its deadlines, and is late if one of them passes before it is
+published. *Measured* is the simulated time that counts, after the warm-up, which does not: the longest deadline lies within.
+*Workers* is the smallest number tried with which no batch is late, the queue does not grow, and of a hundred batches one
+at most waits longer for a worker than tickets may wait for their batch.
 
 ![Workers needed](results/simulate-workers.svg)
 
 What a worker does is retrain. A batch that no rung settles retrains, and the drift budget forces one after so many updates;
 both count batches, not tickets. So the longer tickets may wait, the fewer workers are needed, and the number of tickets
-hardly matters: **the first thing to set is `batching.max_wait_seconds`**, as long as the deadlines allow.
+hardly matters: **the first thing to set is `batching.max_wait_seconds`**, as long as the deadlines allow. They allow less
+than it seems: where a model gets tickets every day of which one in twenty is due in two days, its batches close every day,
+whatever the policy says. A week is worth setting where no ticket is urgent.
 
 ![Queue against workers](results/simulate-queue.svg)
 """
@@ -129,9 +141,14 @@ def changed(record: dict[str, Any]) -> str:
         "updates a day",
         "retrains a day",
         "workers lost",
-        "deadlines missed",
+        "batches late",
     )
     text = """
+The deadlines and the time measured are those of the loads above, but for what the first column says. In the last row a
+training keeps a checkpoint every ten minutes. The service does so for trainings by several processes alone
+(`compute.processes`), and on their host alone: a training by one process keeps none, and one that moves to another host
+begins anew. The row counts no speed that several processes gain.
+
 A single ticket that is due at once, or may have no approximate answer, sends its model's whole batch along: a hundredth of
 the tickets is enough to decide what all of them cost. Send such tickets to models, or datasets, of their own where you can.
 """
@@ -177,9 +194,26 @@ partitions by month, the old ones on slower storage; several hosts for one train
 
 The share of batches that a rung settles decides more than anything else, and it is an assumption here (half by the first,
 six of ten of the rest by the second; the last table has others): take your own from the audit of your models. Memory,
-network and the artifact store are not simulated. All models share one policy. A worker serves every model, which needs
-every problem's package and enough memory on every host; queues that divide them lose some of the sharing.
+network and the artifact store are not simulated. All models share one policy.
+
+- **Reference banks** are not simulated. Eight references cost six trainings, once for each training or retrain where the
+  policy builds one after it (`bank.build: training`): then a retrain costs seven times what it costs here. Workers train them
+  between batches, so that they lengthen no queue by more than a moment, but they need workers that are free.
+- **One ticket, several models.** Here a ticket concerns one model. A dataset on which several models were trained owes each of
+  them an update for the same ticket: count its tickets once for each model.
+- **Trainings that move hosts.** A worker that is lost comes back after its lease and begins anew, at no further cost. That
+  another host fetches the artifacts again, and finds no checkpoint there, is not told.
+- **Hosts that differ.** There is one queue of heavy work, and a worker serves every model: each host needs every problem's
+  package and enough memory. Models that need a kind of host of their own get a second service; two smaller services share
+  less, and each needs the workers that its own load takes.
 """
+
+
+def due(deadlines: Sequence[tuple[float, float]]) -> str:
+    """`5% in 2 days, 95% in 30 days`, or `all in 30 days`."""
+    if len(deadlines) == 1:
+        return f"all in {deadlines[0][0]:g} days"
+    return ", ".join(f"{share:.0%} in {days:g} days" for days, share in deadlines)
 
 
 def enough(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

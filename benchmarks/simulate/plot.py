@@ -7,7 +7,7 @@ from benchmarks.paper import svg
 from benchmarks.simulate.loads import LOADS, WAITS
 from benchmarks.verdict.plot import Frame, key, whole
 
-KINDS = dict(zip(WAITS, "bad", strict=True))
+KINDS = dict(zip(WAITS, "bade", strict=True))
 TICKETS = (3.0, 4.0, 5.0, 6.0)
 LEFT, BOTTOM, WIDTH = 62, 66 + 340, 640
 QUEUES = {"b": "queue_max_hours", "a": "queue_p99_hours", "d": "age_p50_hours"}
@@ -28,16 +28,17 @@ def workers(record: dict[str, Any]) -> str:
         for point, load in zip(line, LOADS, strict=True):
             x, y = frame.at(point)
             parts.append(svg.text(x + 8, y + 4, f"{last[load.name, waits]['workers']:,}", kind))
-    named = key(LEFT, BOTTOM + 56, [(kind, f"a ticket waits {waits}") for waits, kind in KINDS.items()])
+    named = key(LEFT, BOTTOM + 56, [(kind, waits) for waits, kind in KINDS.items()])
     notes = [
+        "A colour: how long tickets wait. A day and a week lie on each other: one ticket in twenty is due in two days.",
         "10 models and a million samples; 100 and fifty million; 1,000 and a billion.",
-        "A dot's number: whole workers with which no deadline is missed and the queue stays short.",
+        "A dot's number: whole workers with which no batch is late and the queue stays short.",
     ]
     return whole(WIDTH, "Workers that a load needs", notes, [*parts, *named], BOTTOM + 56)
 
 
 def queues(record: dict[str, Any]) -> str:
-    """How long batches wait for a worker, against the workers there are: the platform's, whose tickets wait an hour."""
+    """How long batches wait for a worker, against the workers there are: the company's, whose tickets wait an hour."""
     runs = record["crowded"]
     longest = max(run["queue_max_hours"] for run in runs)
     step = svg.nice(max(longest / 5, 0.1))
@@ -53,7 +54,7 @@ def queues(record: dict[str, Any]) -> str:
     )
     busy = runs[-1]["busy_workers"]
     notes = [
-        f"1,000 models, a million tickets a day that wait an hour: {busy:.0f} workers are busy where there are plenty.",
-        "After a week: with fewer than are busy, the queue grows for as long as that lasts.",
+        f"100 models, 50,000 tickets a day that wait an hour: {busy:.1f} workers are busy where there are plenty.",
+        "With fewer, batches wait so long that there are fewer of them, and larger ones.",
     ]
     return whole(WIDTH, "Too few workers", notes, [*parts, *named], BOTTOM + 56)

@@ -23,6 +23,7 @@ class World:
     samples: int
     tickets_a_day: float
     days: int = 28
+    """Days that are measured: whole weeks, since a week has its pattern."""
     policy: PolicyBody = field(default_factory=PolicyBody)
     deadlines: tuple[tuple[float, float], ...] = ((30.0, 1.0),)
     """Days from ticket to deadline, with the share of the tickets."""
@@ -38,8 +39,22 @@ class World:
     worker_fails_after: float = 7 * DAY
     """Mean seconds of work between two failures of a worker."""
     checkpoint_seconds: float | None = None
-    """None: a retrain that loses its worker begins anew."""
+    """None: a retrain that loses its worker begins anew. The service keeps checkpoints of trainings by several processes
+    alone, and only on their host."""
+    warm_days: int = 0
+    """Days before the measured ones, of which no figure tells. With them each model begins somewhere else in its round; with
+    none, all begin new and in step."""
     seed: int = 2025
+
+    @property
+    def begin(self) -> float:
+        """The second from which things are counted."""
+        return self.warm_days * DAY
+
+    @property
+    def end(self) -> float:
+        """The last second."""
+        return (self.warm_days + self.days) * DAY
 
     def sizes(self) -> Array:
         """Training samples of each model."""
@@ -58,13 +73,13 @@ def pattern(seconds: Array) -> Array:
 
 def bursts(world: World, rng: np.random.Generator) -> NDArray[np.int64]:
     """Tick at which each burst begins: a campaign, a court's order, an attack."""
-    count = rng.poisson(world.bursts_a_week * world.days / 7)
-    return np.sort(rng.integers(0, int(world.days * DAY / TICK), count))
+    count = rng.poisson(world.bursts_a_week * world.end / (7 * DAY))
+    return np.sort(rng.integers(0, int(world.end / TICK), count))
 
 
 def rates(world: World, rng: np.random.Generator) -> Array:
     """Tickets a tick, over all models, by tick. Bursts come on top of what was asked for."""
-    ticks = int(world.days * DAY / TICK)
+    ticks = int(world.end / TICK)
     factor = pattern(np.arange(ticks, dtype=np.float64) * TICK)
     for begin in bursts(world, rng):
         factor[begin : begin + int(world.burst_hours * HOUR / TICK)] *= world.burst_factor

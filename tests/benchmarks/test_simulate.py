@@ -13,7 +13,7 @@ from app.policy import PolicyBody
 from app.tables import BatchKind
 from benchmarks.simulate import loads, page, plot
 from benchmarks.simulate.costs import Costs
-from benchmarks.simulate.engine import Simulation
+from benchmarks.simulate.engine import Simulation, Tally, utilisation
 from benchmarks.simulate.world import DAY, TICK, World, pattern, rates
 from tests.app import story
 
@@ -116,6 +116,90 @@ def test_every_ticket_is_fulfilled_or_still_waits() -> None:
     assert tally.fulfilled == tally.ages.sum()
 
 
+@pytest.mark.parametrize("waits", loads.WAITS)
+def test_every_load_has_deadlines_that_can_be_missed(waits: str) -> None:
+    for load in loads.LOADS:
+        simulated = loads.world(load, waits)
+        assert simulated.days >= max(days for days, _ in simulated.deadlines)
+        assert simulated.warm_days * DAY >= 2 * simulated.policy.batching.max_wait_seconds
+        assert simulated.days % 7 == 0
+        assert sum(share for _, share in simulated.deadlines) == pytest.approx(1)
+    simulated = replace(loads.world(loads.LOADS[0], waits), worker_fails_after=1e12)  # else no attempt would ever end
+    idle = Simulation(simulated, COSTS.times(100_000), 1).run()
+    assert idle.missed > 0
+    assert not loads.outcome(simulated, idle, 1, "team", waits, "").enough
+
+
+def test_an_urgent_ticket_closes_its_batch_long_before_a_week_is_over() -> None:
+    mixed, unhurried = (
+        Simulation(loads.world(loads.LOADS[0], waits), COSTS, 5).run().triggers for waits in ("a week", loads.UNHURRIED)
+    )
+    assert mixed["deadline"] > 5 * unhurried["age"]  # type: ignore[index]  # a trigger is a string
+    assert "deadline" not in unhurried
+
+
+class TestWhatIsMeasured:
+    """Nothing of the warm-up, all of the time after it, and no more than that."""
+
+    PATIENT = PolicyBody.model_validate({"batching": {"max_wait_seconds": 7 * DAY, "max_samples": 10**6}})
+    WEEKLY = World("weekly", 100, 50_000_000, 20_000, 35, PATIENT, bursts_a_week=0, warm_days=14)
+
+    def test_averages_are_those_of_a_load_that_has_run_for_long(self) -> None:
+        simulation = Simulation(self.WEEKLY, COSTS, 1_000)
+        tally = simulation.run()
+        assert (tally.updates + tally.retrains) / 35 == pytest.approx(100 / 7, rel=0.05)
+        assert sum(tally.triggers.values()) / 35 == pytest.approx(100 / 7, rel=0.05)
+        assert tally.tickets / 35 == pytest.approx(20_000, rel=0.01)
+        assert tally.tickets == simulation.arrived[:, int(14 * DAY / TICK) :].sum()
+
+    def test_models_do_not_close_their_batches_in_step(self) -> None:
+        closed = Simulation(self.WEEKLY, COSTS, 1_000, watch=True).run().closed
+        by_day = np.bincount([int(tick * TICK / DAY) for tick, *_ in closed], minlength=49)[14:]
+        assert by_day.max() < 3 * by_day.mean()
+        assert by_day.min() > 0
+
+    def test_models_begin_with_some_of_their_drift_budget_spent(self) -> None:
+        settled = replace(self.WEEKLY, first_settles=1.0)
+        assert 5 < Simulation(settled, COSTS, 1).updates.mean() < 15
+        assert Simulation(replace(settled, first_settles=0.0, second_settles=0.0), COSTS, 1).updates.max() == 0
+        assert Simulation(replace(settled, warm_days=0), COSTS, 1).updates.max() == 0
+
+    def test_no_worker_works_for_more_than_the_time_there_is(self) -> None:
+        tally = Simulation(replace(self.WEEKLY, worker_fails_after=1e12), COSTS.times(100), 2).run()
+        assert 0.9 < utilisation(tally, self.WEEKLY, 2) <= 1
+
+
+class TestQueues:
+    WORLD = World("queue", 10, 2_000_000, 2_000, 7, warm_days=7, worker_fails_after=1e12)
+
+    def test_a_batch_that_no_worker_takes_counts_with_its_wait_so_far(self) -> None:
+        slow = COSTS.times(10_000)
+        simulation = Simulation(self.WORLD, slow, 1)
+        tally = simulation.run()
+        assert len(simulation.ready) >= 8
+        for batch in simulation.ready:
+            assert (batch.ready, self.WORLD.end - batch.ready) in tally.queue
+        assert max(tally.waits) > 7 * DAY
+        assert not loads.outcome(self.WORLD, tally, 1, "", "", "").enough
+
+    @pytest.mark.parametrize(("wait", "grows"), [(lambda day: 120 * day, True), (lambda day: 500, False)])
+    def test_a_queue_that_grows_is_not_enough_even_where_it_is_short(self, wait: Any, grows: bool) -> None:
+        begin = self.WORLD.begin
+        tally = Tally(queue=[(begin + step / 20 * DAY, float(wait(step / 20))) for step in range(140)])
+        assert max(tally.waits) < self.WORLD.policy.batching.max_wait_seconds
+        assert loads.growing(tally, self.WORLD) is grows
+        assert loads.outcome(self.WORLD, tally, 1, "", "", "").enough is not grows
+
+
+def test_what_updates_forgot_stays_forgotten_after_a_retrain() -> None:
+    simulation = Simulation(one_model("live", 25, 4, 30.0), QUICK, 5)
+    tally = simulation.run()
+    assert tally.updates > 4
+    assert tally.retrains > 0
+    batched = simulation.arrived.sum() - simulation.samples[0]
+    assert simulation.world.samples - (simulation.live[0] - simulation.forgotten[0]) == batched
+
+
 class TestDirections:
     """What must cost more, costs more."""
 
@@ -167,7 +251,7 @@ def test_the_page_tells_the_figures_of_the_run() -> None:
     runs = [
         run
         for waits in loads.WAITS
-        for run in loads.smallest(replace(loads.world(load, waits), days=8), COSTS, "team", waits)
+        for run in loads.smallest(replace(loads.world(load, waits), days=7, warm_days=2), COSTS, "team", waits)
     ]
     told = [asdict(run) for run in runs]
     every = [run | {"load": load.name} for load in loads.LOADS for run in told]
@@ -176,5 +260,18 @@ def test_the_page_tells_the_figures_of_the_run() -> None:
     text = page.page(record)
     assert f"**{told[-1]['workers']}**" in text
     assert f"{COSTS.intake_rate * 86_400 / 1e6:.0f} million a day" in text
+    rows = [line for line in text.splitlines() if line.startswith("| **")]
+    assert len(rows) == len(loads.LOADS) * len(loads.WAITS)
+    for row, waits in zip(rows, [*loads.WAITS] * len(loads.LOADS), strict=True):
+        assert page.due(loads.world(load, waits).deadlines) in row
+        assert "| 7 days after 2 |" in row
+    for said in (
+        "Reference banks",
+        "One ticket, several models",
+        "Trainings that move hosts",
+        "by several processes alone",
+    ):
+        assert said in text
+    assert "queues that divide" not in text
     for drawing in (plot.workers(record), plot.queues(record)):
         assert drawing.startswith("<svg")
