@@ -30,7 +30,7 @@ def workers(record: dict[str, Any]) -> str:
             parts.append(svg.text(x + 8, y + 4, f"{last[load.name, waits]['workers']:,}", kind))
     named = key(LEFT, BOTTOM + 56, [(kind, waits) for waits, kind in KINDS.items()])
     notes = [
-        "A colour: how long tickets wait. A day and a week lie on each other: one ticket in twenty is due in two days.",
+        "A colour: how long tickets wait. A day and a week coincide: one in twenty is due in two days.",
         "10 models and a million samples; 100 and fifty million; 1,000 and a billion.",
         "A dot's number: whole workers with which no batch is late and the queue stays short.",
     ]
