@@ -26,7 +26,8 @@ WITHOUT = {
     "app.runs:Candidate", "app.runs:barred", "app.store:put", "app.sweep:references_due",
     "unlearning.gradients:scores", "workers.artifacts:digest_of", "workers.artifacts:weights_bytes",
     "workers.banks:load_bank", "workers.context:Context", "workers.methods:by_method", "workers.pulse:Pulse",
-    "workers.records:of_training", "workers.updates:figures", "workers.updates:verdict_on",
+    "workers.records:of_training", "workers.torchrun:discard", "workers.torchrun:sweep", "workers.updates:figures",
+    "workers.updates:verdict_on",
 }  # fmt: skip
 STEPS = (
     pipeline.work, pipeline.run, pipeline.climb, pipeline.waits, pipeline.failed, pipeline.settle,
