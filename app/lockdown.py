@@ -1,14 +1,14 @@
 """What a restored installation may not do before it knows of every tombstone.
 
 A back-up knows nothing of the tickets that came after it. Until they are replayed from the exported journal, or somebody
-declares by name that there were none, no batch and no reference is claimed, and no version is published. Tickets are
-accepted meanwhile.
+declares by name that there were none, no batch and no reference is claimed, no version is published, and nobody is given weights:
+they may have been withdrawn since. Tickets are accepted meanwhile.
 """
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.errors import StaleEpoch
+from app.errors import Conflict, StaleEpoch
 from app.tables import Restoration
 
 SAYS = (
@@ -31,3 +31,12 @@ def refuse(session: Session) -> None:
     """Raise `Locked` while a restoration is unresolved."""
     if unresolved(session) is not None:
         raise Locked(SAYS)
+
+
+def refuse_weights(session: Session) -> None:
+    """Raise `Conflict` while a restoration is unresolved: what is to be given away may have been withdrawn since."""
+    if unresolved(session) is not None:
+        raise Conflict(
+            "Restored from a back-up: nobody is given weights before it is known which were withdrawn after it. "
+            "Run `expunge replay JOURNAL`."
+        )

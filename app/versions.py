@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased, joinedload
 
-from app import audit, manifests
+from app import audit, lockdown, manifests
 from app.errors import Conflict, Gone, NotFound, Unprocessable
 from app.policy import PolicyBody, stored
 from app.tables import EXACT, Dataset, Model, Policy, Version
@@ -141,10 +141,12 @@ def is_anchor(session: Session, version: Version) -> bool:
 
 
 def hand_out(session: Session, version: Version, by: str) -> None:
-    """Somebody is about to be given the weights. Raises `Gone` when nobody is any more.
+    """Somebody is about to be given the weights. Raises `Gone` when nobody is any more, and `Conflict` while nobody can
+    say so, because the installation is restored and locked.
 
     The row is locked, so that a publication which withdraws them either comes before or knows that they were given away.
     """
+    lockdown.refuse_weights(session)
     query = select(Version).where(Version.id == version.id).with_for_update(key_share=True)
     version = session.scalars(query.execution_options(populate_existing=True)).one()
     if version.weights_withdrawn_at is not None:

@@ -80,7 +80,7 @@ def show(reference: Reference, who: MayFollow) -> VersionView:
 @router.get(
     "/{reference}/weights",
     response_class=StreamingResponse,
-    responses=may_answer(Gone)
+    responses=may_answer(Gone, Conflict)
     | {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def weights(reference: Reference, who: MayAudit) -> StreamingResponse:

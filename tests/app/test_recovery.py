@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import pytest
 from alembic import command
 from sqlalchemy import func, select, text, update
 
-from app import audit, keys, lineage, lockdown, references, runs, store, sweep, tickets
+from app import audit, keys, lineage, lockdown, references, runs, store, sweep, tickets, versions
 from app.db import alembic_config, check_schema, engine, transaction
-from app.errors import Conflict, Corrupt, NotFound, Unprocessable
+from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
 from app.recovery import backup, journal, replay
 from app.recovery import restore as restoring
 from app.recovery.archive import Manifest, open_archive, read_manifest
@@ -469,6 +470,50 @@ def test_what_was_forbidden_or_tightened_stays_so(archive: str, log: str, elsewh
     with transaction() as session:
         revoked = text("SELECT count(*) FROM api_key WHERE client = 'leaver' AND revoked_at IS NOT NULL")
         assert session.scalar(revoked) == 1
+
+
+def asked_for(number: int) -> None:
+    with transaction() as session:
+        versions.hand_out(session, versions.resolve(session, f"m-v{number}"), "reader")
+
+
+def test_weights_withdrawn_after_the_backup_are_given_to_nobody(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    model_id, _ = lived()
+    story.replace(model_id, story.EAGER | {"lone": {"rule": "withdraw", "min_batch": 3}})
+    made = back_up(archive)
+    asked_for(2)
+    story.submit(3)
+    published(model_id, b"third")
+    with transaction() as session:
+        session.execute(
+            update(Version).where(Version.number == 2).values(superseded_at=func.now() - timedelta(days=999))
+        )
+        versions.expire_weights(session)
+    story.stop(model_id)
+    with transaction() as session:
+        runs.resume_publishing(session, session.get_one(Model, model_id), "it was the test", "admin")
+    lost = {version.number: version for version in story.all_of(Version)}
+    assert None not in (lost[1].weights_withdrawn_at, lost[2].weights_withdrawn_at, lost[2].weights_purged_at)
+    export(log)
+    elsewhere()
+    restore(archive)
+    for number in (1, 2):
+        with pytest.raises(Conflict, match="expunge replay"):
+            asked_for(number)
+    assert replayed(log).again == 5, "handed out, withdrawn twice, stopped, resumed; the purge finds it withdrawn"
+    for number in (1, 2):
+        with pytest.raises(Gone, match="withdrawn"):
+            asked_for(number)
+    found = {version.number: version for version in story.all_of(Version)}
+    assert found[2].weights_fetched_at is not None
+    assert found[2].weights_purged_at is None, "the model goes on from it"
+    published(model_id, b"fourth")
+    assert made_weights(model_id) == store.put(b"fourth")
+    export(log)
+    elsewhere()
+    restore(archive, made.name)
+    replayed(log)  # what the first replay wrote is replayed as well
+    assert verification().fault is None
 
 
 @pytest.mark.service
