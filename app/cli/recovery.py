@@ -123,7 +123,7 @@ def tell(done: replaying.Replayed) -> None:
     if done.reopened:
         say(f"{done.reopened} of them had been fulfilled by versions that are lost: they are pending again.")
     if done.again:
-        say(f"{done.again} keys, policies, stops or weights are again what they were.")
+        say(f"{done.again} keys, policies, stops, weights or webhooks are again what they were.")
     for kind, count in sorted(done.newer.by_hand.items()):
         say(f"  not replayed, do it again by hand: {kind} ({count})")
     say(

@@ -90,7 +90,7 @@ def note(newer: Newer, event: dict[str, Any]) -> None:
         newer.cancelled.add(UUID(event["ticket"]))
     elif event["kind"] in again.DONE:
         newer.others.append(event)
-    elif event["kind"] in again.BY_HAND:
+    elif again.by_hand(event):
         newer.by_hand[event["kind"]] += 1
         if event["kind"] == "model.registered":
             newer.models.add(event["model"])

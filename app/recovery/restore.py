@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from obstore.store import ObjectStore
 from psycopg import Cursor, errors, sql
-from sqlalchemy import Connection, delete, func, text, update
+from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app import audit, manifests, store
@@ -24,7 +24,8 @@ from app.db import alembic_config, cursor, engine
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
 from app.recovery.archive import Checked, Manifest, Part, chunks, names, read_manifest
 from app.recovery.backup import AS_TEXT
-from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run, Worker
+from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run, WebhookEndpoint, Worker
+from app.webhooks import endpoints
 
 OURS = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 MADE_EMPTY = {"alembic_version", "audit_head", "installation"}
@@ -75,8 +76,10 @@ def restore(archive: ObjectStore, manifest: Manifest, report: Callable[[str], No
             session.flush()
         command.upgrade(config, "head")
         with Session(connection) as session:
-            finish(session, manifest)
+            silenced = finish(session, manifest)
             session.flush()
+    if silenced:
+        report(f"{silenced} webhooks are disabled until you have looked at them: expunge webhooks enable")
 
 
 def refuse_filled(connection: Connection) -> None:
@@ -160,8 +163,9 @@ def load_part(opened: Cursor[Any], archive: ObjectStore, manifest: Manifest, par
         raise damaged
 
 
-def finish(session: Session, manifest: Manifest) -> None:
-    """Check the log, take back what ran when the back-up was taken, lock the installation, and say so in the log."""
+def finish(session: Session, manifest: Manifest) -> int:
+    """Check the log, take back what ran when the back-up was taken, lock the installation, and say so in the log. Returns
+    how many webhooks were silenced."""
     found = audit.verify(session)
     if found.fault is None and (found.events, found.head) != (manifest.head.seq, manifest.head.hash):
         found = Verification(found.events, found.head, "it ends elsewhere than the manifest says")
@@ -186,6 +190,17 @@ def finish(session: Session, manifest: Manifest) -> None:
         head={"seq": manifest.head.seq, "hash": manifest.head.hash},
         artifacts={"missing": manifest.missing, "damaged": manifest.damaged},
     )
+    return silence(session)
+
+
+def silence(session: Session) -> int:
+    """Disable every webhook. Its owner may have removed it since, sent it elsewhere or given it a new secret: the back-up
+    cannot say, and the log that a replay reads holds neither addresses nor secrets. Returns how many were enabled."""
+    live = select(WebhookEndpoint).where(WebhookEndpoint.disabled_at.is_(None)).order_by(WebhookEndpoint.id)
+    found = session.scalars(live).all()
+    for endpoint in found:
+        endpoints.disable(session, endpoint, "restored from a back-up")
+    return len(found)
 
 
 def take_back(session: Session) -> None:

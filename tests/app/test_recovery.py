@@ -1,7 +1,9 @@
 """Back-up, restore and replay against real Postgres: what is lost comes back, and nothing is trained before it has."""
 
+import ast
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -15,9 +17,10 @@ from alembic import command
 from sqlalchemy import func, select, text, update
 
 from app import audit, keys, lineage, lockdown, references, runs, store, sweep, tickets, versions
+from app.auth import Principal, Scope
 from app.db import alembic_config, check_schema, engine, transaction
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
-from app.recovery import backup, journal, replay
+from app.recovery import again, backup, journal, replay
 from app.recovery import restore as restoring
 from app.recovery.archive import Manifest, open_archive, read_manifest
 from app.recovery.replay import Replayed
@@ -34,11 +37,16 @@ from app.tables import (
     TicketState,
     Version,
     VersionKind,
+    WebhookEndpoint,
 )
+from app.webhooks import deliveries, endpoints, relay
 from tests import databases
 from tests.app import story
+from tests.app.webhooks import scene
+from tests.app.webhooks.conftest import configured  # noqa: F401 - a fixture
 from tests.servers import Servers
 
+ROOT = Path(__file__).parent.parent.parent
 _number = count(1)
 Elsewhere = Callable[[], None]
 
@@ -514,6 +522,78 @@ def test_weights_withdrawn_after_the_backup_are_given_to_nobody(archive: str, lo
     restore(archive, made.name)
     replayed(log)  # what the first replay wrote is replayed as well
     assert verification().fault is None
+
+
+def webhooks() -> dict[UUID, WebhookEndpoint]:
+    return {row.id: row for row in story.all_of(WebhookEndpoint)}
+
+
+@pytest.mark.usefixtures("configured")
+def test_webhooks_call_nobody_before_somebody_has_looked_at_them(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    lived()
+    kept, moved, removed, disabled = (scene.endpoint(url=f"https://hooks.example/{n}") for n in range(4))
+    back_up(archive)
+    who = Principal("tool", frozenset({Scope.WEBHOOKS_WRITE}))
+    with transaction() as session:
+        endpoints.rotate(session, session.get_one(WebhookEndpoint, moved), timedelta(0), "tool")
+        endpoints.change(session, session.get_one(WebhookEndpoint, moved), {"url": "https://new.example/"}, who)
+        endpoints.remove(session, session.get_one(WebhookEndpoint, removed), "tool")
+        endpoints.disable(session, session.get_one(WebhookEndpoint, disabled), "the receiver answered 410 Gone")
+    scene.endpoint(url="https://hooks.example/later")
+    story.submit(3)
+    export(log)
+    elsewhere()
+    restore(archive)
+    assert {row.disabled_why for row in webhooks().values()} == {"restored from a back-up"}
+    relay.fan_out()
+    assert deliveries.claim() is None
+    done = replayed(log)
+    assert done.again == 2
+    assert done.newer.by_hand == {"webhook.changed": 1, "webhook.created": 1, "webhook.rotated": 1, "key.created": 1}
+    found = webhooks()
+    assert found.keys() == {kept, moved, disabled}
+    assert found[disabled].disabled_why == "the receiver answered 410 Gone"
+    assert deliveries.claim() is None
+    with transaction() as session:
+        endpoints.change(session, session.get_one(WebhookEndpoint, kept), {"enabled": True}, who)
+    relay.fan_out()
+    held = deliveries.claim()
+    assert held is not None
+    assert held.endpoint_id == kept
+    assert verification().fault is None
+
+
+def appended() -> set[str]:
+    """Every kind of event that the code appends: the words that its calls hand to the functions that append one."""
+    found = set()
+    calls = [
+        node
+        for folder in ("app", "workers")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    ]
+    for call in calls:
+        name = getattr(call.func, "attr", getattr(call.func, "id", None))
+        handed = [node.value for arg in call.args for node in ast.walk(arg) if isinstance(node, ast.Constant)]
+        words = {value for value in handed if isinstance(value, str)}
+        if name in ("append", "append_each", "event", "tell") and len(call.args) > 1:  # a list's append takes one
+            found |= {word for word in words if re.fullmatch(r"[a-z]+\.[a-z_]+", word)}
+        elif name in ("tell_records", "give_up"):
+            found |= {f"records.{word}" for word in words if re.fullmatch("[a-z]+", word)}
+    return found
+
+
+def test_every_kind_of_event_is_replayed_or_listed_or_passed_over_for_a_reason() -> None:
+    found = appended()
+    assert len(found) > 50
+    sorted_out = [again.TICKETS, again.DONE, again.BY_HAND, again.IGNORED.keys()]
+    assert sum(map(len, sorted_out)) == len(set[str]().union(*sorted_out)), "each stands in one place"
+    assert found - set[str]().union(*sorted_out) == set()
+    assert set[str]().union(*sorted_out) - found == set()
+    newer = replay.Newer()
+    replay.note(newer, {"kind": "written.by_a_later_release", "actor": "ada"})
+    assert newer.by_hand == {"written.by_a_later_release": 1}
 
 
 @pytest.mark.service
