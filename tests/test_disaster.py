@@ -30,17 +30,21 @@ def test_after_losing_everything_no_tombstoned_sample_is_trained_on(folder: Path
         up.model(api)
         before = up.submit(api, range(20))
         up.fulfilled(api, before)
-        assert "audit log's head" in up.command("backup", archive).stdout
+        told = up.command("backup", archive).stdout
+        assert "audit log's head" in told
+        manifest = told.split("kept elsewhere:")[1].split()[0]
         assert "SHA-256" in up.command("audit", "export", journal).stdout
         after = up.submit(api, range(20, 60), external_id="case-1")
         up.fulfilled(api, after)
         late = up.submit(api, range(60, 80))
-        assert "Segment 2" in up.command("audit", "export", journal).stdout
+        told = up.command("audit", "export", journal).stdout
+        assert "Segment 2" in told
+        segment = told.split("SHA-256")[1].split()[0]
     shutil.rmtree(first)
     second = folder / "second"
     second.mkdir()
     poison = {"EXPUNGE_TEST_POISON": " ".join(map(str, range(80)))}
-    told = Service(second, poison).command("restore", archive).stdout
+    told = Service(second, poison).command("restore", archive, "--sha256", manifest).stdout
     assert "Nothing is trained or published" in told.replace("\n", " ")
     with service(second, **poison) as up:
         refused = up.command("restore", archive, check=False)
@@ -53,7 +57,8 @@ def test_after_losing_everything_no_tombstoned_sample_is_trained_on(folder: Path
         )
         assert api.get(f"/batches/{waiting}")["state"] == "ready"
         assert "not replayed" in up.command("audit", "verify").stdout
-        assert "2 tickets over 60 samples are back" in up.command("replay", journal, "--by", "ada").stdout
+        told = up.command("replay", journal, "--by", "ada", "--sha256", segment).stdout
+        assert "2 tickets over 60 samples are back" in told
         for ticket in (before, after, late):
             up.fulfilled(api, ticket)
         assert api.get(f"/batches/{waiting}")["state"] == "published"

@@ -71,6 +71,7 @@ def backup(
     rows, size = sum(part.rows for part in made.parts), sum(made.artifacts.values())
     say(f"{made.name}: {rows} rows, {len(made.artifacts)} artifacts of {size} bytes. The audit log's head:")
     say(f"{made.head.seq} {made.head.hash}")
+    say(f"The manifest's SHA-256, to be kept elsewhere: {made.sha256}")
     if made.damaged:
         for digest in made.damaged:
             console.print(f"damaged or gone: sha256:{digest}", style="red", soft_wrap=True)
@@ -80,10 +81,11 @@ def backup(
 def restore(
     frm: Annotated[str, typer.Argument(metavar="FROM", help=PLACE)],
     name: Annotated[str | None, typer.Option(help="Which back-up; the newest where none is named")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of its manifest, as `expunge backup` printed it")] = None,
 ) -> None:
     """Restore a back-up into an empty database. Nothing is trained or published before `expunge replay`."""
     archive = open_archive(frm)
-    manifest = restoring.find(archive, name)
+    manifest = restoring.find(archive, name, sha256)
     with database():
         restoring.restore(archive, manifest, say)
     say(f"Restored {manifest.name}. The audit log ends at event {manifest.head.seq}:")
@@ -96,11 +98,12 @@ def replay(
     by: Annotated[str, typer.Option(help="Your name, for the audit log")] = "",
     nothing_newer: Annotated[bool, typer.Option(help="Declare that no ticket came after the back-up")] = False,
     why: Annotated[str, typer.Option(help="How you know")] = "",
+    sha256: Annotated[str | None, typer.Option(help="Of the newest segment, as the last export printed it")] = None,
 ) -> None:
     """Bring back the tickets that came after a restored back-up, and let the installation work again."""
     if not by.strip():
         raise Unprocessable("Say who you are with --by NAME: it is put on record.")
-    if (journal is None) is not nothing_newer:
+    if (journal is None) is not nothing_newer or (journal is None and sha256 is not None):
         raise Unprocessable("Name the journal to replay, or declare with --nothing-newer that there is nothing to.")
     with database():
         if journal is None:
@@ -111,7 +114,7 @@ def replay(
             say("Put on record. The installation works again.")
             return
         with transaction() as session:
-            done = replaying.replay(session, open_archive(journal), by.strip())
+            done = replaying.replay(session, open_archive(journal), by.strip(), sha256)
     tell(done)
 
 

@@ -71,14 +71,28 @@ class Manifest:
         body = {"format": FORMAT} | asdict(self) | {"taken_at": self.taken_at.isoformat()}
         return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
 
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text()).hexdigest()
 
-def read_manifest(archive: ObjectStore, name: str) -> Manifest:
-    """Raises `NotFound`, or `Unprocessable` for one that this release cannot read."""
+
+def check_digest(what: str, found: str, expected: str | None) -> None:
+    """Raise `Corrupt` where somebody kept another SHA-256 of it. Whoever may write to an archive may change a part and the
+    digest beside it; what was printed and kept elsewhere they cannot."""
+    if expected is not None and found != expected.strip().lower().removeprefix("sha256:"):
+        raise Corrupt(f"{what} has the SHA-256 {found}, which is not the one that you kept.")
+
+
+def read_manifest(archive: ObjectStore, name: str, sha256: str | None = None) -> Manifest:
+    """Raises `NotFound`, `Unprocessable` for one that this release cannot read, and `Corrupt` where it has not this SHA-256."""
     try:
         with store.asking():
-            body = json.loads(bytes(archive.get(f"backups/{name}/manifest.json").bytes()))
+            data = bytes(archive.get(f"backups/{name}/manifest.json").bytes())
     except store.ABSENT:
         raise NotFound(f"There is no back-up {name!r} here.") from None
+    check_digest(f"The manifest of back-up {name!r}", hashlib.sha256(data).hexdigest(), sha256)
+    try:
+        body = json.loads(data)
     except ValueError:
         raise Unprocessable(f"The manifest of back-up {name!r} is damaged.") from None
     if body.pop("format", None) != FORMAT:

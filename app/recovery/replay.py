@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from app import audit, lineage, tickets
 from app.db import cursor
-from app.errors import Conflict
+from app.errors import Conflict, Corrupt
 from app.recovery import again, journal
-from app.recovery.archive import Head
+from app.recovery.archive import Head, check_digest
 from app.tables import Dataset, Idempotency, Obligation, ObligationState, Reason, Restoration, Ticket, TicketState
 
 BURY = "INSERT INTO tombstone (dataset_id, ordinal, ticket_id) SELECT %s, unnest(%s::bigint[]), %s"
@@ -29,6 +29,8 @@ class Newer:
     """What the journal holds after the back-up."""
 
     tickets: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    accepted: dict[UUID, int] = field(default_factory=dict)
+    """Of each ticket that was accepted the count of its samples, as the log has it."""
     cancelled: set[UUID] = field(default_factory=set)
     others: list[dict[str, Any]] = field(default_factory=list)
     """Events that may be done again, in order."""
@@ -38,6 +40,8 @@ class Newer:
     """Numbers of models that were registered after the back-up."""
     ends: Head = journal.START
     written_at: str = ""
+    sha256: str = ""
+    """Of the newest segment."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,18 @@ class Replayed:
     newer: Newer
 
 
-def read(archive: ObjectStore, restored: Restoration) -> Newer:
+def read(archive: ObjectStore, restored: Restoration, sha256: str | None = None) -> Newer:
     """All that the journal holds after the back-up's head.
 
     Raises:
         Conflict: the journal never passed through that head: it ends before it, or is another log's.
-        Corrupt: the journal does not hold.
+        Corrupt: the journal does not hold, or its newest segment has not this SHA-256.
     """
     newer, back_up = Newer(), Head(restored.seq, restored.hash.hex())
     passed = later = back_up == journal.START
     for what, body in journal.walk(archive):
         if what == "segment":
-            newer.ends, newer.written_at = body.ends, body.written_at
+            newer.ends, newer.written_at, newer.sha256 = body.ends, body.written_at, body.sha256
         elif what == "event":
             later = passed
             passed = passed or (body["seq"], body["hash"]) == (back_up.seq, back_up.hash)
@@ -81,12 +85,31 @@ def read(archive: ObjectStore, restored: Restoration) -> Newer:
             f"{back_up.seq}. If it is this installation's, nothing in it is newer, and whether anything else is, it cannot say: "
             "declare it with --nothing-newer."
         )
+    check_digest("The newest segment of the journal", newer.sha256, sha256)
+    check_counts(newer)
     return newer
+
+
+def check_counts(newer: Newer) -> None:
+    """Raise `Corrupt` unless each ticket that the log accepted, and of which it does not say that it was taken back, is there
+    with as many samples as it says. The lines about tickets are no part of the chain; the counts are."""
+    if newer.tickets.keys() - newer.accepted.keys():
+        raise Corrupt("The journal has a ticket that its log did not accept. Nothing was replayed.")
+    for ticket_id, samples in newer.accepted.items():
+        if ticket_id in newer.cancelled:
+            continue
+        told = newer.tickets.get(ticket_id)
+        if told is None or len(set(told["ordinals"])) != samples:
+            raise Corrupt(
+                f"The samples of ticket {ticket_id} in the journal are not as many as its log says. Nothing was replayed."
+            )
 
 
 def note(newer: Newer, event: dict[str, Any]) -> None:
     """Sort one event by what is to be done about it."""
-    if event["kind"] == "ticket.cancelled":
+    if event["kind"] == "ticket.accepted":
+        newer.accepted[UUID(event["ticket"])] = event["data"]["samples"]
+    elif event["kind"] == "ticket.cancelled":
         newer.cancelled.add(UUID(event["ticket"]))
     elif event["kind"] in again.DONE:
         newer.others.append(event)
@@ -96,13 +119,13 @@ def note(newer: Newer, event: dict[str, Any]) -> None:
             newer.models.add(event["model"])
 
 
-def replay(session: Session, archive: ObjectStore, by: str) -> Replayed:
+def replay(session: Session, archive: ObjectStore, by: str, sha256: str | None = None) -> Replayed:
     """Bring back every ticket of the journal that the back-up did not know, and lift the lock if that was all.
 
-    May be run again: what is there already stays as it is. Raises `Conflict` when nothing was restored.
+    May be run again: what is there already stays as it is. Raises `Conflict` when nothing was restored, and as `read` does.
     """
     restored = locked(session)
-    newer = read(archive, restored)
+    newer = read(archive, restored, sha256)
     datasets = {(row.name, row.manifest_digest): row.id for row in session.scalars(select(Dataset))}
     known = set(session.scalars(select(Ticket.id).where(Ticket.id.in_(newer.tickets)))) if newer.tickets else set()
     waiting: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from app.audit import Verification
 from app.db import alembic_config, cursor, engine
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
 from app.recovery.archive import Checked, Manifest, Part, chunks, names, read_manifest
-from app.recovery.backup import AS_TEXT
+from app.recovery.backup import AS_TEXT, TABLES
 from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run, WebhookEndpoint, Worker
 from app.webhooks import endpoints
 
@@ -37,14 +37,30 @@ IDENTITIES = """
     SELECT attrelid::regclass::text, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
     WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND attidentity <> ''
 """
+# A ticket that the log accepted and nobody took back, and that has not as many tombstones as it says there; or tombstones
+# of a ticket that it does not know.
+MISCOUNTED = """
+    WITH told AS (
+        SELECT ticket_id, (body::jsonb -> 'data' ->> 'samples')::bigint AS samples FROM audit_event AS accepted
+        WHERE kind = 'ticket.accepted' AND NOT EXISTS (
+            SELECT FROM audit_event WHERE kind = 'ticket.cancelled' AND ticket_id = accepted.ticket_id
+        )
+    ), buried AS (
+        SELECT ticket_id, count(*) AS samples FROM tombstone GROUP BY ticket_id
+    )
+    SELECT ticket_id FROM told FULL JOIN buried USING (ticket_id)
+    WHERE told.samples IS DISTINCT FROM coalesce(buried.samples, 0)
+       OR NOT EXISTS (SELECT FROM ticket WHERE ticket.id = ticket_id)
+    ORDER BY ticket_id LIMIT 1
+"""
 
 
-def find(archive: ObjectStore, name: str | None) -> Manifest:
-    """The back-up of that name, or the newest. Raises `NotFound`."""
+def find(archive: ObjectStore, name: str | None, sha256: str | None = None) -> Manifest:
+    """The back-up of that name, or the newest. Raises `NotFound`, and `Corrupt` where its manifest has not this SHA-256."""
     found = names(archive)
     if not found:
         raise NotFound("There is no back-up here. One whose manifest is missing was never finished.")
-    return read_manifest(archive, name or found[-1])
+    return read_manifest(archive, name or found[-1], sha256)
 
 
 def restore(archive: ObjectStore, manifest: Manifest, report: Callable[[str], None] = lambda _: None) -> None:
@@ -53,7 +69,7 @@ def restore(archive: ObjectStore, manifest: Manifest, report: Callable[[str], No
     Raises:
         Conflict: the database is not empty.
         Unprocessable: the back-up has a schema that this release does not know.
-        Corrupt: a part's digest, or the audit log's chain, does not hold.
+        Corrupt: a part is missing, or its digest, the audit log's chain or a ticket's count of samples does not hold.
     """
     revisions = [each.revision for each in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
     if manifest.schema not in revisions:
@@ -120,6 +136,7 @@ def load(session: Session, archive: ObjectStore, manifest: Manifest, report: Cal
     """Copy the rows in, between taking the foreign keys off and putting them on again, which checks them all."""
     with cursor(session) as opened:
         opened.execute(AS_TEXT)
+        check_tables(opened, manifest)
         keys = opened.execute(FOREIGN_KEYS).fetchall()
         for table, key, _ in keys:
             opened.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.SQL(table), sql.Identifier(key)))
@@ -128,6 +145,7 @@ def load(session: Session, archive: ObjectStore, manifest: Manifest, report: Cal
         for part in manifest.parts:
             report(f"table {part.table}")
             load_part(opened, archive, manifest, part)
+        check_partitions(opened, manifest)
         for table, column in opened.execute(IDENTITIES).fetchall():
             following = sql.SQL(
                 "SELECT setval(pg_get_serial_sequence({name}, {column}), coalesce(max({of}), 0) + 1, false) FROM {table}"
@@ -140,6 +158,26 @@ def load(session: Session, archive: ObjectStore, manifest: Manifest, report: Cal
         if part.partition:
             manifests.build_indexes(session, part.table, int(part.table.removeprefix("sample_")))
             session.execute(text(f"ANALYZE {part.table}"))
+
+
+def check_tables(opened: Cursor[Any], manifest: Manifest) -> None:
+    """Raise `Corrupt` unless the manifest has every table of the back-up's schema with all its columns, each once: one that was
+    left out would come back empty, and no digest would tell."""
+    expected = sorted((table, sorted(columns)) for table, _, columns in opened.execute(TABLES).fetchall())
+    found = sorted((part.table, sorted(part.columns)) for part in manifest.parts if not part.partition)
+    if found != expected:
+        differing = {table for table, _ in expected} ^ {table for table, _ in found}
+        raise Corrupt(
+            f"The manifest does not have the tables of schema {manifest.schema}, each once and whole "
+            f"({', '.join(sorted(differing)) or 'columns differ'}). Nothing was restored."
+        )
+
+
+def check_partitions(opened: Cursor[Any], manifest: Manifest) -> None:
+    """Raise `Corrupt` unless every dataset has its samples."""
+    expected = sorted(f"sample_{number}" for (number,) in opened.execute("SELECT id FROM dataset").fetchall())
+    if sorted(part.table for part in manifest.parts if part.partition) != expected:
+        raise Corrupt("The manifest does not have the samples of each dataset once. Nothing was restored.")
 
 
 def load_part(opened: Cursor[Any], archive: ObjectStore, manifest: Manifest, part: Part) -> None:
@@ -171,6 +209,11 @@ def finish(session: Session, manifest: Manifest) -> int:
         found = Verification(found.events, found.head, "it ends elsewhere than the manifest says")
     if found.fault is not None:
         raise Corrupt(f"The audit log in the back-up does not hold: {found.fault}. Nothing was restored.")
+    miscounted = session.scalar(text(MISCOUNTED))
+    if miscounted is not None:
+        raise Corrupt(
+            f"The samples of ticket {miscounted} in the back-up are not as many as its audit log says. Nothing was restored."
+        )
     take_back(session)
     made = Restoration(
         backup=manifest.name,

@@ -2,14 +2,16 @@
 
 import ast
 import gzip
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -84,9 +86,9 @@ def back_up(place: str) -> Manifest:
     return backup.take(open_archive(place))
 
 
-def restore(place: str, name: str | None = None) -> Manifest:
+def restore(place: str, name: str | None = None, sha256: str | None = None) -> Manifest:
     opened = open_archive(place)
-    manifest = restoring.find(opened, name)
+    manifest = restoring.find(opened, name, sha256)
     restoring.restore(opened, manifest)
     return manifest
 
@@ -95,9 +97,9 @@ def export(place: str) -> journal.Segment | None:
     return journal.export(open_archive(place))
 
 
-def replayed(place: str) -> Replayed:
+def replayed(place: str, sha256: str | None = None) -> Replayed:
     with transaction() as session:
-        return replay.replay(session, open_archive(place), "ada")
+        return replay.replay(session, open_archive(place), "ada", sha256)
 
 
 def declare() -> None:
@@ -300,6 +302,53 @@ def test_a_backup_that_was_changed_is_refused_and_leaves_nothing(
         restore(archive)
     table.write_bytes(whole)
     restore(archive)
+
+
+def forge(archive: str, made: Manifest, table: str, change: Callable[[bytes], bytes] | None) -> Manifest:
+    """Another back-up in which one table was changed, or with None left out, and all digests are right again."""
+    parts = []
+    for part in made.parts:
+        path = Path(archive) / f"backups/{made.name}/tables/{part.table}.gz"
+        if part.table != table:
+            parts.append(part)
+        elif change is not None:
+            told = change(gzip.decompress(path.read_bytes()))
+            path.write_bytes(data := gzip.compress(told))
+            parts.append(replace(part, rows=told.count(b"\n"), sha256=hashlib.sha256(data).hexdigest()))
+    forged = replace(made, parts=parts)
+    (Path(archive) / f"backups/{made.name}/manifest.json").write_bytes(forged.text())
+    return forged
+
+
+@pytest.mark.service
+@pytest.mark.both
+def test_a_backup_that_was_forged_with_its_digests_is_refused(archive: str, elsewhere: Elsewhere) -> None:
+    _, ticket = lived()
+    story.cancel(story.submit(7))
+    made = back_up(archive)
+    assert made.sha256 == hashlib.sha256(made.text()).hexdigest()
+    kept = {path: path.read_bytes() for path in (Path(archive) / "backups").rglob("*") if path.is_file()}
+    elsewhere()
+
+    def refused(match: str, table: str, change: Callable[[bytes], bytes] | None) -> None:
+        forge(archive, made, table, change)
+        with pytest.raises(Corrupt, match=match):
+            restore(archive)
+        with pytest.raises(Corrupt, match="not the one that you kept"):
+            restore(archive, sha256=made.sha256)
+        assert tables_of_ours() == []
+        for path, data in kept.items():
+            path.write_bytes(data)
+
+    (samples,) = [part.table for part in made.parts if part.partition]
+    refused(r"tables of schema .*\(tombstone\)", "tombstone", None)
+    refused("samples of each dataset", samples, None)
+    refused(f"samples of ticket {ticket}", "tombstone", lambda rows: rows.partition(b"\n")[2])
+    refused(f"samples of ticket {ticket}", "tombstone", lambda rows: b"")
+    changed = [replace(part, columns=part.columns[:-1]) if part.table == "version" else part for part in made.parts]
+    with pytest.raises(Corrupt, match="columns differ"):
+        restoring.restore(open_archive(archive), replace(made, parts=changed))
+    assert restore(archive, sha256=f"sha256:{made.sha256.upper()}") == made
 
 
 def tables_of_ours() -> list[str]:
@@ -669,16 +718,18 @@ def test_a_journal_that_was_changed_is_refused_whole(
     lived()
     back_up(archive)
     for ordinal in (5, 6, 7):
-        story.submit(ordinal)
-        export(log)
+        newest = story.submit(ordinal)
+        segment = export(log)
+    assert segment is not None
+    printed = segment.sha256
     elsewhere()
     restore(archive)
     files = sorted((tmp_path / "journal/journal").iterdir())
     kept = [file.read_bytes() for file in files]
 
-    def refused(match: str) -> None:
+    def refused(match: str, sha256: str | None = None) -> None:
         with pytest.raises(Corrupt, match=match):
-            replayed(log)
+            replayed(log, sha256)
         assert dead() == [1, 2]
         for file, data in zip(files, kept, strict=True):
             file.write_bytes(data)
@@ -695,7 +746,15 @@ def test_a_journal_that_was_changed_is_refused_whole(
     refused("Segment 3 of the journal is damaged")
     rewrite(files[2], '"event":{"seq"', '"event":{"nope"')
     refused("was changed")
-    assert replayed(log).tickets == 3
+    rewrite(files[2], '"ordinals":[7]', '"ordinals":[]')
+    refused(f"samples of ticket {newest}")
+    rewrite(files[2], '{"ticket":', '{"nothing":')
+    refused(f"samples of ticket {newest}")
+    rewrite(files[2], '{"ticket":{"id":"' + str(newest), '{"ticket":{"id":"' + str(uuid4()))
+    refused("a ticket that its log did not accept")
+    rewrite(files[2], '"ordinals":[7]', '"ordinals":[8]')
+    refused("not the one that you kept", sha256=printed)
+    assert replayed(log, printed).tickets == 3
 
 
 @pytest.mark.service
