@@ -59,7 +59,9 @@ def say(line: str) -> None:
 
 def backup(
     to: Annotated[str, typer.Argument(help=PLACE)],
-    keep: Annotated[int | None, typer.Option(min=1, help="Delete all back-ups but the newest so many")] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Delete all but the newest so many, and what crashed ones left")
+    ] = None,
 ) -> None:
     """Back up the database and the artifacts, also while the service runs. Artifacts that are there are not copied again."""
     archive = open_archive(to)

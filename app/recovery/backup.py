@@ -6,13 +6,17 @@ a managed Postgres as against the private one, can be restored into another majo
 table that was computed as the rows passed.
 """
 
+import re
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 import obstore
-from obstore.store import ObjectStore
+from obstore.store import LocalStore, ObjectStore
 from psycopg import Cursor, sql
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
@@ -23,6 +27,8 @@ from app.errors import Corrupt, Gone, Unavailable
 from app.recovery.archive import Head, Manifest, Part, names, read_manifest, zipped
 from app.tables import AuditHead, Version
 
+DAY = timedelta(days=1)
+"""For how long what has no manifest may be a back-up that is under way."""
 SNAPSHOTS = 3
 """How often the database is looked at anew, when weights that the last look named were deleted meanwhile."""
 
@@ -57,9 +63,18 @@ def take(archive: ObjectStore, report: Callable[[str], None] = lambda _: None) -
         copied = copy_artifacts(archive, named.all)
         if not named.weights & set(copied.missing):
             done = Manifest(**vars(manifest) | vars(copied))
+            check_whole(archive, done)
             archive.put(f"backups/{done.name}/manifest.json", done.text())
             return done
     raise Unavailable("Weights are purged faster than they can be copied. Nothing was backed up; try again.")
+
+
+def check_whole(archive: ObjectStore, made: Manifest) -> None:
+    """Raise `Unavailable` where somebody has pruned what the back-up is about to name."""
+    parts = {path.rpartition("/")[2] for path in ages(archive, f"backups/{made.name}/tables/")}
+    artifacts = held(archive, set(made.artifacts))
+    if {f"{part.table}.gz" for part in made.parts} - parts or made.artifacts.keys() - artifacts.keys():
+        raise Unavailable("What was copied has been deleted meanwhile, by another back-up's --keep. Try again.")
 
 
 def weights(session: Session) -> set[str]:
@@ -139,15 +154,58 @@ def copy_artifact(archive: ObjectStore, digest: str) -> int:
 
 
 def prune(archive: ObjectStore, keep: int) -> list[str]:
-    """Delete all back-ups but the newest `keep`, and the artifacts that only they named; returns their names."""
+    """Delete all back-ups but the newest `keep`, what was never finished, and the artifacts that no back-up names any more;
+    returns the back-ups' names.
+
+    Another back-up may be under way, whose manifest is not there yet. So nothing that is younger than a day goes but whole
+    back-ups, and where one was begun within a day, no artifact goes: it may rely on any that was there.
+    """
     found = names(archive)
     doomed = found[: max(0, len(found) - keep)]
     kept = {digest for name in found[len(doomed) :] for digest in read_manifest(archive, name).artifacts}
     for name in doomed:  # the manifest first: what is half deleted is no back-up any more
         archive.delete(f"backups/{name}/manifest.json")
-        for part in [meta["path"] for page in archive.list(f"backups/{name}/") for meta in page]:
-            archive.delete(part)
-    for path in [meta["path"] for page in archive.list("artifacts/") for meta in page] if doomed else []:
-        if path.rpartition("/")[2] not in kept:
+        for path in ages(archive, f"backups/{name}/"):
+            archive.delete(path)
+    begun = prune_unfinished(archive)
+    for path, age in ages(archive, "artifacts/").items() if not begun else ():
+        if path.rpartition("/")[2] not in kept and age > DAY:
             archive.delete(path)
     return doomed
+
+
+def prune_unfinished(archive: ObjectStore) -> bool:
+    """Delete what crashed back-ups have left: it names people for as long as it lies there. Returns whether one without
+    a manifest is young enough to be under way."""
+    for path, age in ages(archive, "incoming/").items():
+        if age > DAY:
+            archive.delete(path)
+    for file in staged(archive):
+        if time.time() - file.stat().st_mtime > DAY.total_seconds():
+            file.unlink(missing_ok=True)
+    finished, folders = set(names(archive)), defaultdict[str, dict[str, timedelta]](dict)
+    for path, age in ages(archive, "backups/").items():
+        folders[path.split("/")[1]][path] = age
+    begun = False
+    for name in folders.keys() - finished:
+        if min(folders[name].values()) <= DAY:
+            begun = True
+            continue
+        for path in folders[name]:
+            archive.delete(path)
+    return begun
+
+
+def staged(archive: ObjectStore) -> list[Path]:
+    """What a killed process was writing into a folder: it has not got its name yet, and no listing shows it. In a bucket
+    such uploads are a lifecycle rule's business."""
+    if not isinstance(archive, LocalStore) or archive.prefix is None:
+        return []
+    return [path for path in Path(archive.prefix).rglob("*#*") if re.search(r"#\d+$", path.name)]
+
+
+def ages(archive: ObjectStore, prefix: str) -> dict[str, timedelta]:
+    """What lies there, and for how long."""
+    now = datetime.now(UTC)
+    with store.asking():
+        return {meta["path"]: now - meta["last_modified"] for page in archive.list(prefix) for meta in page}

@@ -4,7 +4,9 @@ import ast
 import gzip
 import hashlib
 import json
+import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +23,7 @@ from sqlalchemy import func, select, text, update
 from app import audit, keys, lineage, lockdown, references, runs, store, sweep, tickets, versions
 from app.auth import Principal, Scope
 from app.db import alembic_config, check_schema, engine, transaction
-from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
+from app.errors import Conflict, Corrupt, Gone, NotFound, Unavailable, Unprocessable
 from app.recovery import again, backup, journal, replay
 from app.recovery import restore as restoring
 from app.recovery.archive import Manifest, open_archive, read_manifest
@@ -197,6 +199,7 @@ def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_the
     now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "archive/artifacts").rglob("*/*/*")}
     assert {name: now[name] for name in files} == files
     assert set(second.artifacts) == {store.put(b"second"), store.put(b"third")}
+    aged(tmp_path / "archive/artifacts")
     assert backup.prune(open_archive(archive), 1) == [first.name]
     left = {path.name for path in (tmp_path / "archive").rglob("*") if path.is_file()}
     assert store.put(b"first") not in left
@@ -204,6 +207,58 @@ def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_the
     with pytest.raises(NotFound):
         read_manifest(open_archive(archive), first.name)
     assert restoring.find(open_archive(archive), None) == second
+
+
+def aged(folder: Path) -> None:
+    """Let all that lies there have lain for two days."""
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+
+
+def test_what_a_crashed_backup_left_goes_after_a_day(archive: str, database: str) -> None:
+    lived()
+    whole = back_up(archive)
+    place, orphan = Path(archive), "ab" * 32
+    left = [
+        place / "backups/20200101T000000.000000Z-7/tables/ticket.gz",
+        place
+        / "backups/20200101T000000.000000Z-7/tables/sample_1.gz#1",  # as a folder's writer leaves it when it is killed
+        place / f"incoming/{orphan}",
+        place / f"artifacts/{store.path(orphan)}",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"somebody")
+    assert backup.prune(open_archive(archive), 1) == []
+    assert [path.exists() for path in left] == [True] * 4, "another back-up may be under way"
+    aged(place / "artifacts")
+    backup.prune(open_archive(archive), 1)
+    assert left[3].exists(), "which may rely on an artifact that was there"
+    aged(place)
+    assert backup.prune(open_archive(archive), 1) == []
+    assert [path.exists() for path in left] == [False] * 4
+    names = {path.name for path in place.rglob("*") if path.is_file()}
+    assert names == {*whole.artifacts, "manifest.json", *(f"{part.table}.gz" for part in whole.parts)}
+
+
+@pytest.mark.service
+@pytest.mark.both
+def test_a_backup_whose_parts_were_pruned_meanwhile_is_none(
+    archive: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived()
+    copy = backup.copy_artifacts
+
+    def prune_then_copy(opened: Any, wanted: set[str]) -> Any:
+        aged(Path(archive))
+        backup.prune(opened, 1)
+        return copy(opened, wanted)
+
+    monkeypatch.setattr(backup, "copy_artifacts", prune_then_copy)
+    with pytest.raises(Unavailable, match="deleted meanwhile"):
+        back_up(archive)
+    with pytest.raises(NotFound):
+        restoring.find(open_archive(archive), None)
 
 
 @pytest.mark.service
