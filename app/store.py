@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from obstore.exceptions import BaseError, NotFoundError
@@ -101,6 +101,15 @@ def put(data: bytes) -> str:
     except ABSENT as error:  # the bucket
         raise Unavailable(unavailable(error)) from error
     return digest
+
+
+def put_file(digest: str, file: IO[bytes]) -> None:
+    """Keep a file's bytes, whose digest the caller has computed; memory flat."""
+    try:
+        with asking():
+            store().put(path(digest), file, max_concurrency=4)
+    except ABSENT as error:  # the bucket
+        raise Unavailable(unavailable(error)) from error
 
 
 def get(digest: str) -> bytes:

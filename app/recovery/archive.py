@@ -149,18 +149,24 @@ class Checked:
     """A stream of chunks as a file to read, whose digest is known at its end."""
 
     def __init__(self, source: Iterable[bytes]) -> None:
-        self.source, self.rest, self.digest = iter(source), b"", hashlib.sha256()
+        self.source, self.rest, self.digest = iter(source), memoryview(b""), hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self.rest) < size:
-            chunk = next(self.source, None)
-            if chunk is None:
-                break
-            self.digest.update(chunk)
-            self.rest += chunk
-        cut = len(self.rest) if size < 0 else size
-        found, self.rest = self.rest[:cut], self.rest[cut:]
-        return found
+        """So many bytes, or fewer at the end. No byte of a chunk is moved but once, however small the reads are."""
+        taken: list[memoryview] = []
+        wanted = size
+        while size < 0 or wanted > 0:
+            if not self.rest:
+                chunk = next(self.source, None)
+                if chunk is None:
+                    break
+                self.digest.update(chunk)
+                self.rest = memoryview(chunk)
+            part = self.rest if size < 0 else self.rest[:wanted]
+            taken.append(part)
+            self.rest = self.rest[len(part) :]
+            wanted -= len(part)
+        return b"".join(taken)
 
     def finish(self, path: str, expected: str) -> None:
         """Raise `Corrupt` unless the whole had the digest `expected`."""

@@ -6,6 +6,7 @@ if the rest fails, and the purge collects them.
 """
 
 import gzip
+import tempfile
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from app import audit, manifests, store
 from app.audit import Verification
 from app.db import alembic_config, cursor, engine
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
-from app.recovery.archive import Checked, Manifest, Part, chunks, names, read_manifest
+from app.recovery.archive import CHUNK, Checked, Manifest, Part, chunks, names, read_manifest
 from app.recovery.backup import AS_TEXT, TABLES
 from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run, WebhookEndpoint, Worker
 from app.webhooks import endpoints
@@ -127,9 +128,12 @@ def restore_artifact(archive: ObjectStore, digest: str) -> None:
     except (Gone, Corrupt):
         path = f"artifacts/{store.path(digest)}"
         seen = Checked(chunks(archive, path))
-        data = seen.read()
-        seen.finish(path, digest)
-        store.put(data)
+        with tempfile.TemporaryFile() as file:  # verified before it gets its name, and larger than memory may be
+            while block := seen.read(CHUNK):
+                file.write(block)
+            seen.finish(path, digest)
+            file.seek(0)
+            store.put_file(digest, file)
 
 
 def load(session: Session, archive: ObjectStore, manifest: Manifest, report: Callable[[str], None]) -> None:

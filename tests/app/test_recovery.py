@@ -7,9 +7,11 @@ import json
 import os
 import re
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from app.db import alembic_config, check_schema, engine, transaction
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unavailable, Unprocessable
 from app.recovery import again, backup, journal, replay
 from app.recovery import restore as restoring
-from app.recovery.archive import Manifest, open_archive, read_manifest
+from app.recovery.archive import Checked, Manifest, open_archive, read_manifest
 from app.recovery.replay import Replayed
 from app.tables import (
     BatchState,
@@ -207,6 +209,33 @@ def test_artifacts_are_copied_once_and_leave_with_the_last_backup_that_names_the
     with pytest.raises(NotFound):
         read_manifest(open_archive(archive), first.name)
     assert restoring.find(open_archive(archive), None) == second
+
+
+@pytest.mark.service
+def test_a_large_artifact_is_restored_without_being_held_whole(archive: str, database: str) -> None:
+    data = os.urandom(2**25)
+    digest = hashlib.sha256(data).hexdigest()
+    path = f"artifacts/{store.path(digest)}"
+    open_archive(archive).put(path, data)
+    tracemalloc.start()
+    try:
+        restoring.restore_artifact(open_archive(archive), digest)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert store.get(digest) == data
+    assert most < len(data) / 2
+
+
+def test_a_stream_is_read_in_any_sizes() -> None:
+    data = bytes(range(256)) * 8
+    for size in (1, 7, 300, 5000):
+        seen = Checked(data[n : n + 100] for n in range(0, len(data), 100))
+        assert seen.read(0) == b""
+        assert b"".join(iter(partial(seen.read, size), b"")) == data
+        seen.finish("it", hashlib.sha256(data).hexdigest())
+    halved = Checked([data, data])
+    assert halved.read(10) + halved.read() == data + data
 
 
 def aged(folder: Path) -> None:
