@@ -173,9 +173,15 @@ def alembic_config() -> Config:
     return config
 
 
+@lru_cache
+def scripts() -> ScriptDirectory:
+    """This code's migrations, read once: probes ask for the newest again and again."""
+    return ScriptDirectory.from_config(alembic_config())
+
+
 def revisions() -> tuple[str | None, str | None]:
     """The database's revision, and the one that this code was written for."""
-    expected = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    expected = scripts().get_current_head()
     with engine().connect() as connection:
         return MigrationContext.configure(connection).get_current_revision(), expected
 
@@ -184,8 +190,8 @@ def check_schema(*, begun: bool = False) -> None:
     """Raise `OldSchema` unless the database is at the revision this code was written for. Who has `begun` on it goes on where
     a later release has migrated meanwhile: to a revision that is not among those that this code knows."""
     found, expected = revisions()
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if found != expected and not (begun and found is not None and found not in known):
+    later = found not in {None, *(script.revision for script in scripts().walk_revisions())}
+    if found != expected and not (begun and later):
         raise OldSchema(
             f"The database is at revision {found or 'none'}, this code needs {expected}: run `expunge migrate`."
         )

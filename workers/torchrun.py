@@ -201,12 +201,11 @@ def discard(asker: Asker) -> None:
 def sweep(mine: Path) -> None:
     """Delete what other work has left here for longer than a run may take: snapshots hold what may since be forgotten.
     Called with every piece of work, whoever does it, for the next training by several may be long in coming."""
-    if not mine.parent.is_dir():
-        return
     horizon = time.time() - settings().task_seconds
-    for other in mine.parent.iterdir():
-        if other != mine and newest(other) < horizon:
-            shutil.rmtree(other, ignore_errors=True)
+    with suppress(OSError):  # there is no such folder, or none that may be read: nothing rests on it
+        for other in mine.parent.iterdir():
+            if other != mine and newest(other) < horizon:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def newest(folder: Path) -> float:

@@ -14,7 +14,8 @@ def approvals(name: str) -> None:
     table = Table(
         "request", Column("state", no_wrap=True), "samples", "share of cap", "asked by", "deadline", "decision"
     )
-    for row in api().get(f"/models/{part(name)}/approvals"):
+    rows = api().get(f"/models/{part(name)}/approvals")
+    for row in rows:
         state = f"{row['state']}, {row['instead']}" if row["instead"] else row["state"]
         share = f"{row['share']:.1%} of {row['cap']:.1%}"
         asked = ", ".join(row["clients"])
@@ -22,6 +23,11 @@ def approvals(name: str) -> None:
         samples, deadline = str(row["samples"]), moment(row["deadline"])
         table.add_row(str(row["id"]), state, samples, share, asked, deadline, decision)
     console.print(table)
+    for row in rows:
+        if row["state"] == "requested" or row["instead"] == "wait":
+            console.print(
+                f"request {row['id']} is of {row['tickets']} tickets: {row['tickets_sha256']}", soft_wrap=True
+            )
 
 
 def approve(
@@ -30,7 +36,7 @@ def approve(
     samples: Annotated[int, typer.Option(help="At most so many: as many as you saw")],
     why: Annotated[str, typer.Option(help="What was looked into, for the audit")],
     hours: Annotated[float, typer.Option(help="The approval is void after that")] = 168,
-    tickets: Annotated[str | None, typer.Option(help="The digest of the tickets that you saw")] = None,
+    tickets: Annotated[str | None, typer.Option(help="The digest of the tickets that you saw, as listed")] = None,
 ) -> None:
     """Let a model forget more than its policy's cap, once. Nobody can who submitted any of it."""
     body = {"samples": samples, "why": why, "hours": hours, "tickets_sha256": tickets}

@@ -13,7 +13,6 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from obstore.store import ObjectStore
 from psycopg import Cursor, errors, sql
 from sqlalchemy import Connection, delete, func, select, text, update
@@ -21,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from app import audit, manifests, store
 from app.audit import Verification
-from app.db import alembic_config, cursor, engine
+from app.db import alembic_config, cursor, engine, scripts
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
 from app.recovery.archive import CHUNK, Checked, Manifest, Part, chunks, names, read_manifest
 from app.recovery.backup import AS_TEXT, TABLES
@@ -72,7 +71,7 @@ def restore(archive: ObjectStore, manifest: Manifest, report: Callable[[str], No
         Unprocessable: the back-up has a schema that this release does not know.
         Corrupt: a part is missing, or its digest, the audit log's chain or a ticket's count of samples does not hold.
     """
-    revisions = [each.revision for each in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+    revisions = [each.revision for each in scripts().walk_revisions()]
     if manifest.schema not in revisions:
         raise Unprocessable(
             f"The back-up has schema {manifest.schema}, which this release does not know. Restore it with expunge "

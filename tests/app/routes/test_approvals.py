@@ -94,9 +94,12 @@ def test_by_command(run: Run, http: TestClient) -> None:
     story.submit(*range(6))
     assert story.close(model.id) is None
     (number,) = [str(row["id"]) for row in http.get("/models/m/approvals").json()]
-    assert "requested" in run("models", "approvals", "m").output
+    listed = run("models", "approvals", "m").output
+    assert "requested" in listed
+    digest = listed.split()[-1]
     assert "tickets wait" in run("models", "refuse", "m", number, "--why", "not yet").output
-    said = run("models", "approve", "m", number, "--samples", "6", "--why", "genuine").output
+    seen = ("--samples", "6", "--tickets", digest)
+    said = run("models", "approve", "m", number, *seen, "--why", "genuine").output
     assert "6 samples may be forgotten until" in said
 
 
