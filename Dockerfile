@@ -44,6 +44,7 @@ COPY workers workers
 COPY unlearning unlearning
 COPY embedded embedded
 COPY migrations migrations
+COPY expunge expunge
 RUN pip wheel . --no-deps --wheel-dir /dist
 
 FROM base AS api

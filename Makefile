@@ -92,6 +92,10 @@ chaos: .venv/ready ## hurt the real processes and check every promise (RUNS=20 S
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --runs $(or $(RUNS),20) --seed $(or $(SEED),1) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 	@$(if $(ONLY),true,$(BIN)/python -m benchmarks.reliability)
 
+.PHONY: client
+client: .venv/ready ## write the Python client's models from the API, and its blocking half from the awaited one
+	$(BIN)/python -m tools.client
+
 .PHONY: migration
 migration: .venv/ready ## write a migration for what changed in app/tables.py (NAME="what changed")
 	$(BIN)/python -c 'from alembic import command; from app.db import alembic_config; command.revision(alembic_config(), "$(NAME)", autogenerate=True)'

@@ -10,7 +10,7 @@ from workers import problems
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(
-    file for folder in ("app", "workers", "unlearning", "embedded") for file in (ROOT / folder).rglob("*.py")
+    file for folder in ("app", "workers", "unlearning", "embedded", "expunge") for file in (ROOT / folder).rglob("*.py")
 )
 RESTRICTED = ROOT / "unlearning/data/array_pickle.py"
 """The one reader of pickles, of published data sets: it runs nothing of what it reads (tests/unlearning/test_data_cifar.py)."""

@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 from app.db import alembic_config
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("app", "workers", "unlearning", "embedded", "migrations")
-TYPED = ("app", "workers", "unlearning", "embedded")
+PACKAGES = ("app", "workers", "unlearning", "embedded", "migrations", "expunge")
+TYPED = ("app", "workers", "unlearning", "embedded", "expunge")
 pytestmark = pytest.mark.service
 
 REPORT = """

@@ -67,10 +67,10 @@ def remove(webhook_id: UUID, who: MayBeTold) -> None:
 
 @router.post("/{webhook_id}/rotate")
 def rotate(
-    webhook_id: UUID, response: Response, who: MayBeTold, asked: shapes.RotateRequest | None = None
+    webhook_id: UUID, response: Response, who: MayBeTold, asked: shapes.WebhookRotate | None = None
 ) -> shapes.WebhookSecret:
     """A new secret, shown this once. Until the overlap ends, calls carry the old one's signature as well."""
-    overlap = (asked or shapes.RotateRequest()).overlap
+    overlap = (asked or shapes.WebhookRotate()).overlap
     with transaction() as session:
         found = endpoints.get(session, who.sees, webhook_id, lock=True)
         secret = endpoints.rotate(session, found, overlap, who.client)

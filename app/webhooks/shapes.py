@@ -40,7 +40,7 @@ class WebhookChange(Request):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class RotateRequest(Request):
+class WebhookRotate(Request):
     """For how long calls are signed with the old secret as well."""
 
     overlap_hours: float = Field(default=24, ge=0, le=168)

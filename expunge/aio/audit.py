@@ -1,0 +1,26 @@
+"""The reviewer's seat: why a version may be trusted."""
+
+import re
+
+from expunge.address import part
+from expunge.aio.http import Http
+from expunge.models import Report
+
+STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
+
+
+class Audit:
+    """Audit reports."""
+
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    async def report(self, reference: str) -> Report:
+        """Why a version may be trusted, and what the report does not promise."""
+        return await self.http.get(Report, f"/models/{part(reference)}/audit")
+
+    async def page(self, reference: str) -> str:
+        """The report as a page for a browser, whole in this one text: it asks for no other file, and sends no key."""
+        page = await self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": "text/html"})
+        style = await self.http.call("GET", "/static/expunge.css")
+        return STYLESHEET.sub(lambda _: f"<style>\n{style.text}</style>", page.text)

@@ -1,0 +1,68 @@
+"""The reviewer's seat, and the ML engineer's second half: models, versions, weights."""
+
+from pathlib import Path
+
+import anyio
+import httpx
+
+from expunge.address import part
+from expunge.aio.http import LONG, Http
+from expunge.answers import checked
+from expunge.models import FlushRequest, ModelDetail, ModelRequest, ModelView, PolicyBody, ResumeRequest, VersionView
+from expunge.weights import Download, Weights, promised
+
+
+class Models:
+    """Models and their versions. A `reference` is `<model>-v<number>`, `<model>@current` or `<model>@<ISO time>`."""
+
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    async def register(self, name: str, dataset: str, problem: str, policy: PolicyBody | None = None) -> ModelView:
+        """Register a model on a dataset and order its first training; without a policy, under the service's default."""
+        with checked():
+            asked = ModelRequest(name=name, dataset=dataset, problem=problem)
+        body = asked.model_dump(mode="json", exclude_unset=True)
+        if policy is not None:
+            body["policy"] = policy.model_dump(mode="json")
+        return await self.http.post(ModelView, "/models", body)
+
+    async def all(self) -> list[ModelView]:
+        """All models, by name."""
+        return await self.http.get(list[ModelView], "/models")
+
+    async def get(self, name: str) -> ModelDetail:
+        """One model with all its versions and the batch being worked on."""
+        return await self.http.get(ModelDetail, f"/models/{part(name)}/versions")
+
+    async def flush(self, name: str) -> ModelView:
+        """Let the model's next batch close at once."""
+        return await self.http.post(ModelView, f"/models/{part(name)}/flush", FlushRequest())
+
+    async def resume(self, name: str, why: str) -> ModelView:
+        """Let approximate updates of a model that was stopped be published again."""
+        with checked():
+            asked = ResumeRequest(why=why)
+        return await self.http.post(ModelView, f"/models/{part(name)}/resume", asked)
+
+    async def version(self, reference: str) -> VersionView:
+        """One version."""
+        return await self.http.get(VersionView, f"/models/{part(reference)}")
+
+    async def weights(self, reference: str, to: Path, *, sha256: str | None = None) -> Weights:
+        """Download a version's weights into a file that appears only when all of it has come and matches its digest.
+
+        The digest is the one that the answer names; give `sha256`, from an audit report for example, to take no other.
+        Raises `Corrupt` where they differ: then what stood at `to` before is still there.
+        """
+
+        async def take(response: httpx.Response) -> Weights:
+            download = Download(to, promised(response, sha256))
+            try:
+                async for chunk in response.aiter_bytes():
+                    await anyio.to_thread.run_sync(download.write, chunk)
+                return download.finish()
+            finally:
+                download.discard()
+
+        return await self.http.send("GET", f"/models/{part(reference)}/weights", take, timeout=LONG)

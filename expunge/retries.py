@@ -1,0 +1,66 @@
+"""When a request is sent again, and how long to wait before that: bounded in number and time, and spread by chance."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from expunge.errors import ExpungeError, InFlight, TooMany, Unavailable
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how long a request is tried. `Retry(tries=1)` never sends anything twice."""
+
+    tries: int = 5
+    """At most so many times, the first included."""
+    seconds: float = 60.0
+    """No try begins later than this after the first."""
+    first: float = 0.5
+    """Longest pause before the second try; twice as long before each one after it."""
+    longest: float = 10.0
+    """No pause of our own is longer. One that the service asks for (Retry-After) may be, within `seconds`."""
+
+    def __post_init__(self) -> None:
+        if self.tries < 1 or min(self.seconds, self.first, self.longest) < 0:
+            raise ValueError("a Retry has at least one try, and no negative times")
+
+
+class Fate(Enum):
+    """What may have become of a request that was not answered with success."""
+
+    UNSENT = "no connection was made: nothing was received"
+    REFUSED = "the service said no: nothing was done"
+    UNKNOWN = "it may have been received and carried out"
+
+
+class Tries:
+    """The tries of one request: how many there were, and whether there is another."""
+
+    def __init__(
+        self, retry: Retry, *, repeatable: bool, now: float, draw: Callable[[], float] = random.random
+    ) -> None:
+        self.retry, self.repeatable, self.begun, self.draw = retry, repeatable, now, draw
+        self.made, self.doubtful = 0, False
+
+    def pause(self, failure: ExpungeError, fate: Fate, now: float) -> float | None:
+        """Seconds until the next try, or None: then `failure` is the answer.
+
+        What is not repeatable is sent again only where nothing of it can have arrived.
+        """
+        self.made += 1
+        self.doubtful |= fate is Fate.UNKNOWN
+        if fate is not Fate.UNSENT and not (self.repeatable and isinstance(failure, TooMany | Unavailable | InFlight)):
+            return None
+        longest = min(self.retry.longest, self.retry.first * 2.0 ** min(self.made - 1, 32))
+        wait = self.draw() * longest + (failure.retry_after or 0.0)
+        if self.made >= self.retry.tries or now + wait > self.begun + self.retry.seconds:
+            return None
+        return wait
+
+    def outcome(self, failure: ExpungeError) -> ExpungeError:
+        """What to raise. A refusal may be the echo of an earlier try, which nobody saw the answer of: then it says so."""
+        if self.made > 1 and self.doubtful and failure.status in (404, 409, 412):
+            failure.detail += " An earlier try of this same request may have been carried out: look before you go on."
+            failure.args = (failure.detail,)
+        return failure

@@ -1,0 +1,78 @@
+"""The operator's seat, second half: retrains, and the batches that do the work."""
+
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+from expunge.address import part
+from expunge.answers import checked
+from expunge.errors import StillOpen
+from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, RetrainRequest
+from expunge.sync.http import Http
+from expunge.sync.paging import each
+from expunge.waiting import Patience, batch_ended
+
+
+class Batches:
+    """Trainings, updates and retrains, each with its verdicts."""
+
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    def retrain(self, model: str, why: str) -> BatchView:
+        """Retrain a model without its tombstoned samples. One that waits already is returned instead of a second."""
+        with checked():
+            asked = RetrainRequest(model=model, why=why)
+        return self.http.post(BatchView, "/retrains", asked)
+
+    def get(self, batch: UUID | str) -> BatchDetail:
+        """One batch with every verdict, the policy that judged it, and its timeline."""
+        return self.http.get(BatchDetail, f"/batches/{part(batch)}")
+
+    def page(
+        self,
+        *,
+        model: str | None = None,
+        kind: BatchKind | str | None = None,
+        state: BatchState | str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> BatchPage:
+        """One page of batches, newest first; `cursor` is the `next` of the page before, under the same filters."""
+        filters = {"model": model, "kind": kind, "state": state}
+        return self.http.get(BatchPage, "/batches", **filters, limit=limit, cursor=cursor)
+
+    def each(
+        self,
+        *,
+        model: str | None = None,
+        kind: BatchKind | str | None = None,
+        state: BatchState | str | None = None,
+        most: int | None = None,
+    ) -> Iterator[BatchView]:
+        """All batches, or `most` of them, newest first, page by page."""
+        return each(self.http, BatchPage, "/batches", {"model": model, "kind": kind, "state": state}, most)
+
+    def retry(self, batch: UUID | str) -> BatchView:
+        """Give a quarantined batch its attempts back."""
+        return self.http.post(BatchView, f"/batches/{part(batch)}/retry")
+
+    def wait(
+        self,
+        batch: UUID | str,
+        *,
+        timeout: float | None = 3600.0,
+        longest: float = 15.0,
+        progress: Callable[[BatchDetail], None] | None = None,
+    ) -> BatchDetail:
+        """The batch once it is published, split or cancelled; as a ticket is waited for."""
+        patience = Patience(timeout, longest, self.http.clock())
+        while True:
+            found = self.get(batch)
+            if progress is not None:
+                progress(found)
+            if batch_ended(found):
+                return found
+            pause = patience.pause(self.http.clock())
+            if pause is None:
+                raise StillOpen(f"Batch {batch} is {found.state} after {timeout:g} s, and goes on: wait for it again.")
+            self.http.sleep(pause)

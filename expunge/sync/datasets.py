@@ -1,0 +1,50 @@
+"""The ML engineer's seat, first half: manifests, streamed whatever their size."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from expunge.address import part
+from expunge.answers import parsed
+from expunge.models import DatasetView
+from expunge.sync.http import LONG, Http
+
+CHUNK = 2**20
+
+
+class Datasets:
+    """Manifests: which samples there are, and whose. The samples themselves stay where they are."""
+
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    def load(self, name: str, manifest: Path | bytes | Iterable[bytes]) -> DatasetView:
+        """Load a manifest, once: CSV with a header `id,subject`, from a file, from memory or as it is made.
+
+        A file, or bytes, are sent again where the connection breaks off; what can be read once is not.
+        """
+        again = isinstance(manifest, Path | bytes)
+        path, headers = f"/datasets/{part(name)}", {"Content-Type": "text/csv"}
+        response = self.http.call(
+            "PUT", path, content=lambda: chunks(manifest), headers=headers, repeatable=again, timeout=LONG
+        )
+        return parsed(response, DatasetView)
+
+    def get(self, name: str) -> DatasetView:
+        return self.http.get(DatasetView, f"/datasets/{part(name)}")
+
+    def all(self) -> list[DatasetView]:
+        """All datasets, by name."""
+        return self.http.get(list[DatasetView], "/datasets")
+
+
+def chunks(manifest: Path | bytes | Iterable[bytes]) -> Iterator[bytes]:
+    """A manifest's bytes from its beginning, a block at a time."""
+    if isinstance(manifest, bytes):
+        yield manifest
+    elif isinstance(manifest, Path):
+        with manifest.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    else:
+        for chunk in manifest:
+            yield chunk

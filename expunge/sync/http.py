@@ -1,0 +1,117 @@
+"""Requests, sent until they are answered: as often as is safe and no longer than was agreed."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+from pydantic import BaseModel
+
+from expunge.address import address, key
+from expunge.answers import lost, parsed, refusal
+from expunge.bearer import Bearer
+from expunge.retries import Retry, Tries
+
+T = TypeVar("T")
+log = logging.getLogger("expunge")
+IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+ORDINARY = httpx.Timeout(60, connect=10)
+LONG = httpx.Timeout(60, connect=10, read=600)
+"""For what the service works on, or verifies, before its first byte leaves."""
+
+
+class Http:
+    """One service, one key, one pool of connections."""
+
+    def __init__(
+        self,
+        url: str | None,
+        secret: str | None,
+        http: httpx.Client | None,
+        retry: Retry,
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.base, self.bearer = address(url), Bearer(key(secret))
+        self.retry, self.sleep, self.clock = retry, sleep, clock
+        self.owned = http is None
+        self.http = http or httpx.Client(timeout=ORDINARY)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        take: Callable[[httpx.Response], T],
+        *,
+        params: dict[str, Any] | None = None,
+        json: Any = None,
+        content: Callable[[], Iterator[bytes]] | None = None,
+        headers: dict[str, str] | None = None,
+        repeatable: bool | None = None,
+        timeout: Any = httpx.USE_CLIENT_DEFAULT,
+    ) -> T:
+        """Send a request until `take` has had its whole answer. Raises what the last try met.
+
+        It is sent again after a failure that may pass, where it may be sent twice: an idempotent method, or a POST with an
+        Idempotency-Key; `repeatable` says otherwise, for a body that can be read once. Anything else is sent again only
+        where no connection was made. Each try has the same headers.
+        """
+        request_id = str(uuid4())
+        sent = {"User-Agent": "expunge-python", "X-Request-Id": request_id} | (headers or {})
+        if repeatable is None:
+            repeatable = method in IDEMPOTENT or "Idempotency-Key" in sent
+        tries = Tries(self.retry, repeatable=repeatable, now=self.clock())
+        while True:
+            request = self.http.build_request(
+                method,
+                self.base + path,
+                params=present(params),
+                json=json,
+                content=None if content is None else content(),
+                headers=sent,
+                timeout=timeout,
+            )
+            try:
+                response = self.http.send(request, stream=True, auth=self.bearer, follow_redirects=False)
+                try:
+                    if response.is_success:
+                        return take(response)
+                    response.read()
+                finally:
+                    response.close()
+                failure, fate = refusal(response)
+            except httpx.RequestError as error:
+                failure, fate = lost(error, self.base, changes=method not in ("GET", "HEAD"))
+            failure.request_id = failure.request_id or request_id
+            pause = tries.pause(failure, fate, self.clock())
+            if pause is None:
+                raise tries.outcome(failure) from None
+            log.info("%s %s: %s; try %d in %.1f s", method, path, failure.code, tries.made + 1, pause)
+            self.sleep(pause)
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer, read whole."""
+        return self.send(method, path, read, **options)
+
+    def get(self, kind: type[T], path: str, /, **params: Any) -> T:
+        return parsed(self.call("GET", path, params=params), kind)
+
+    def post(self, kind: type[T], path: str, body: BaseModel | dict[str, Any] | None = None, **options: Any) -> T:
+        """What is None in a shape is left to the service; a dictionary is sent as it is."""
+        sent = body.model_dump(mode="json", exclude_none=True) if isinstance(body, BaseModel) else body
+        return parsed(self.call("POST", path, json=sent, **options), kind)
+
+    def close(self) -> None:
+        if self.owned:
+            self.http.close()
+
+
+def read(response: httpx.Response) -> httpx.Response:
+    response.read()
+    return response
+
+
+def present(params: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Parameters that were given; httpx writes true and false as the service reads them."""
+    return {name: value for name, value in params.items() if value is not None} if params else None

@@ -1,0 +1,129 @@
+"""The compliance tool's seat: submit, follow, list, cancel."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from expunge.address import part
+from expunge.answers import checked
+from expunge.errors import StillOpen
+from expunge.models import (
+    DeletionAccepted,
+    DeletionRequest,
+    Reason,
+    RiskTier,
+    TicketDetail,
+    TicketPage,
+    TicketState,
+    TicketView,
+)
+from expunge.sync.http import Http
+from expunge.sync.paging import each
+from expunge.waiting import Patience, ticket_ended
+
+
+class Tickets:
+    """Deletion tickets: your own, or with an admin's key everybody's."""
+
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    def submit(
+        self,
+        dataset: str,
+        *,
+        samples: Iterable[str] = (),
+        subjects: Iterable[str] = (),
+        reason: Reason | str = Reason.ERASURE_REQUEST,
+        risk_tier: RiskTier | str = RiskTier.STANDARD,
+        external_id: str | None = None,
+        deadline: datetime | str | None = None,
+        idempotency_key: str | None = None,
+    ) -> DeletionAccepted:
+        """Submit a ticket. Once this returns, the ticket and its tombstones are on disk.
+
+        Every try carries the same Idempotency-Key, made for this call unless one is given, so a ticket is never made twice.
+        Give one that you keep (your own case number) where the call itself may be repeated, after a crash for example. A
+        deadline has a zone.
+        """
+        with checked():
+            asked = DeletionRequest(
+                dataset=dataset,
+                sample_ids=listed(samples),
+                subject_ids=listed(subjects),
+                reason=reason,
+                risk_tier=risk_tier,
+                external_id=external_id,
+                deadline=deadline,
+            )
+        headers = {"Idempotency-Key": str(uuid4()) if idempotency_key is None else idempotency_key}
+        return self.http.post(DeletionAccepted, "/deletions", asked, headers=headers)
+
+    def get(self, ticket: UUID | str) -> TicketDetail:
+        """One ticket with its obligations, the three facts and everything that happened to it."""
+        return self.http.get(TicketDetail, f"/deletions/{part(ticket)}")
+
+    def page(
+        self,
+        *,
+        state: TicketState | str | None = None,
+        dataset: str | None = None,
+        external_id: str | None = None,
+        overdue: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> TicketPage:
+        """One page of tickets, newest first; `cursor` is the `next` of the page before, under the same filters."""
+        filters = {"state": state, "dataset": dataset, "external_id": external_id, "overdue": overdue or None}
+        return self.http.get(TicketPage, "/deletions", **filters, limit=limit, cursor=cursor)
+
+    def each(
+        self,
+        *,
+        state: TicketState | str | None = None,
+        dataset: str | None = None,
+        external_id: str | None = None,
+        overdue: bool = False,
+        most: int | None = None,
+    ) -> Iterator[TicketView]:
+        """All tickets, or `most` of them, newest first, page by page."""
+        filters = {"state": state, "dataset": dataset, "external_id": external_id, "overdue": overdue or None}
+        return each(self.http, TicketPage, "/deletions", filters, most)
+
+    def cancel(self, ticket: UUID | str) -> TicketView:
+        """Take a ticket back while no batch has taken it."""
+        return self.http.post(TicketView, f"/deletions/{part(ticket)}/cancel")
+
+    def wait(
+        self,
+        ticket: UUID | str,
+        *,
+        timeout: float | None = 3600.0,
+        longest: float = 15.0,
+        progress: Callable[[TicketDetail], None] | None = None,
+    ) -> TicketDetail:
+        """The ticket once it is fulfilled or cancelled. `progress` is told of each look at it.
+
+        It is looked at in growing intervals of `longest` seconds at most. Raises `StillOpen` after `timeout` seconds (None:
+        never), `Quarantined` where it is held for an operator.
+        """
+        patience = Patience(timeout, longest, self.http.clock())
+        while True:
+            found = self.get(ticket)
+            if progress is not None:
+                progress(found)
+            if ticket_ended(found):
+                return found
+            pause = patience.pause(self.http.clock())
+            if pause is None:
+                raise StillOpen(
+                    f"Ticket {ticket} is {found.state} after {timeout:g} s, and goes on: wait for it again."
+                )
+            self.http.sleep(pause)
+
+
+def listed(ids: Iterable[str]) -> list[str]:
+    """Ids as a list. A single string would be taken for a list of its letters, so it is refused."""
+    if isinstance(ids, str | bytes):
+        raise TypeError("samples and subjects are lists of ids: write [an_id] for a single one")
+    return list(ids)

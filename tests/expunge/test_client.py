@@ -1,0 +1,288 @@
+"""What a client is made of, what it never tells, and what it makes of answers that it does not know."""
+
+import copy
+import json
+import logging
+import pickle
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import expunge
+from expunge import (
+    AsyncClient,
+    Client,
+    Conflict,
+    ExpungeError,
+    Forbidden,
+    Gone,
+    InFlight,
+    NotFound,
+    NotUnderstood,
+    PreconditionFailed,
+    PreconditionRequired,
+    Quarantined,
+    Retry,
+    SecondPerson,
+    StillOpen,
+    TooLarge,
+    TooMany,
+    TooSlow,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+)
+from expunge.models import PolicyBody, TicketDetail, TicketState
+from tests.expunge.driver import KEY, URL, Driver, Script, problem
+
+TICKET: dict[str, Any] = json.loads((Path(__file__).parent / "ticket.json").read_text()) | {"timeline": []}
+ONCE = Retry(tries=1)
+
+
+def ticket(state: str, /, **owed: Any) -> httpx.Response:
+    return httpx.Response(200, json=TICKET | {"state": state, "obligations": [TICKET["obligations"][0] | owed]})
+
+
+@pytest.mark.parametrize("module", ["expunge", "expunge.errors", "expunge.retries"])
+def test_naming_the_package_costs_nothing(module: str) -> None:
+    call = f"import sys, {module}; print(sorted({{'httpx', 'pydantic', 'anyio', 'app'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_package_names_what_it_has() -> None:
+    for name in expunge.__all__:
+        assert getattr(expunge, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Klient'"):
+        _ = expunge.Klient  # type: ignore[attr-defined]  # that is the point
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+class TestWhereAndWithWhat:
+    def test_the_environment_says_so(self, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EXPUNGE_API_KEY", f" {KEY}\n")
+        monkeypatch.setenv("EXPUNGE_API_URL", "https://cases.example.org/expunge/")
+        assert repr(kind()) == f"{kind.__name__}('https://cases.example.org/expunge')"
+        monkeypatch.delenv("EXPUNGE_API_URL")
+        assert "127.0.0.1:8420" in repr(kind())
+        assert "other.example" in repr(kind("http://other.example"))
+
+    @pytest.mark.parametrize("key", ["", "  ", "with space", "ключ", "line\nfeed", None])
+    def test_what_is_no_key_is_not_sent(self, kind: Any, key: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("EXPUNGE_API_KEY", raising=False)
+        with pytest.raises(Unauthenticated, match="EXPUNGE_API_KEY"):
+            kind(URL, key)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "nowhere",
+            "ftp://x",
+            "http://",
+            "http://h:port",
+            "http://h:0",
+            "http://[::1",
+            "http://h/?a=b",
+            "http://h#a",
+        ],
+    )
+    def test_what_is_no_address_is_not_called(self, kind: Any, url: str) -> None:
+        with pytest.raises(ExpungeError, match="EXPUNGE_API_URL"):
+            kind(url, KEY)
+
+    def test_a_password_in_the_address_is_refused_and_not_repeated(self, kind: Any) -> None:
+        with pytest.raises(ExpungeError, match="user and password") as refused:
+            kind("https://me:hunter2@h", KEY)
+        assert "hunter2" not in str(refused.value)
+
+
+def test_the_key_is_sent_and_told_nowhere(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
+    """Not in a repr, an error with all its local variables, or a log line at the lowest level; nor through a redirect."""
+    caplog.set_level(logging.DEBUG)
+    script = Script(httpx.ReadError, problem(401, "unauthenticated"))
+    client = driver.client(script.transport)
+    with pytest.raises(Unauthenticated) as refused:
+        client.tickets.get(TICKET["id"])
+    assert [request.headers["authorization"] for request in script.asked] == [f"Bearer {KEY}"] * 2
+    inner = client.inner if driver.awaits else client
+    frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    told = [repr(inner), repr(vars(inner.http)), caplog.text, "".join(frames.format()), repr(refused.value)]
+    assert "try 2 in" in caplog.text
+    assert not [text for text in told if KEY in text or KEY.rpartition("_")[2] in text]
+    moved = Script(httpx.Response(307, headers={"location": "http://elsewhere.example/"}), httpx.Response(200, json=[]))
+    with pytest.raises(ExpungeError, match=r"307.*EXPUNGE_API_URL"):
+        driver.client(moved.transport).models.all()
+    assert len(moved.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, "unauthenticated", Unauthenticated), (403, "forbidden", Forbidden), (403, "second_person", SecondPerson),
+        (404, "not_found", NotFound), (408, "too_slow", TooSlow), (409, "conflict", Conflict), (409, "in_flight", InFlight),
+        (410, "gone", Gone), (412, "precondition_failed", PreconditionFailed), (413, "too_large", TooLarge),
+        (422, "invalid", Unprocessable), (422, "bad_cron", Unprocessable), (428, "precondition_required", PreconditionRequired),
+        (429, "too_many", TooMany), (500, "internal", ExpungeError), (503, "unavailable", Unavailable),
+        (503, "old_schema", Unavailable), (418, "new_one", ExpungeError), (409, "new_one", Conflict),
+    ],
+)  # fmt: skip
+def test_each_problem_is_an_error_of_its_own(driver: Driver, status: int, code: str, kind: type[ExpungeError]) -> None:
+    with pytest.raises(kind, match=r"^what to do$") as refused:
+        driver.client(Script(problem(status, code)).transport, retry=ONCE).models.all()
+    error = refused.value
+    assert type(error) is kind
+    assert (error.code, error.status, error.detail, error.request_id) == (code, status, "what to do", "r-1")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), vars(again), str(again)) == (kind, vars(error), str(error))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (httpx.Response(502, text="<html>bad gateway</html>"), "answered 502 Bad Gateway"),
+        (httpx.Response(404, text="nothing here"), "answered 404 Not Found. Is EXPUNGE_API_URL its address"),
+        (httpx.Response(400, text="{", headers={"content-type": "application/problem+json"}), "answered 400"),
+        (httpx.Response(400, text="[]", headers={"content-type": "application/problem+json"}), "answered 400"),
+        (
+            httpx.Response(400, json={"detail": [1]}, headers={"content-type": "application/problem+json"}),
+            "answered 400",
+        ),
+        (httpx.Response(403, json={"detail": "of another program"}), "answered 403"),
+    ],
+)
+def test_a_refusal_that_is_no_problem_still_is_a_sentence(driver: Driver, answer: httpx.Response, said: str) -> None:
+    with pytest.raises(ExpungeError, match=said) as refused:
+        driver.client(Script(answer).transport, retry=ONCE).models.all()
+    assert refused.value.code == f"http_{answer.status_code}"
+    assert "another program" not in str(refused.value)
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[{"name": "s-17"}])])
+def test_an_answer_of_something_else_is_told_without_its_values(driver: Driver, answer: httpx.Response) -> None:
+    with pytest.raises(NotUnderstood, match="/models is not what this client expects") as refused:
+        driver.client(Script(answer).transport).models.all()
+    assert "s-17" not in str(refused.value)
+
+
+def test_no_answer_says_what_to_do(driver: Driver) -> None:
+    with pytest.raises(
+        Unavailable, match=r"No service answers at http://service.test \(ConnectError\). Is it up"
+    ) as away:
+        driver.client(Script(httpx.ConnectError).transport, retry=ONCE).models.all()
+    assert away.value.status is None
+    assert away.value.request_id
+    with pytest.raises(Unavailable, match="Ask again"):
+        driver.client(Script(httpx.ReadError).transport, retry=ONCE).models.all()
+
+
+class TestANewerService:
+    def test_fields_that_are_not_known_are_ignored(self, driver: Driver) -> None:
+        answer = httpx.Response(200, json=TICKET | {"newer": {"deep": [1]}})
+        assert driver.client(Script(answer).transport).tickets.get(TICKET["id"]).dataset == "people"
+
+    def test_words_that_are_not_known_are_taken_as_they_are(self, driver: Driver) -> None:
+        script = Script(ticket("resting", state="dozing"), ticket("fulfilled"))
+        seen: list[TicketDetail] = []
+        driver.client(script.transport).tickets.wait(TICKET["id"], progress=seen.append)
+        assert [each.state for each in seen] == ["resting", TicketState.FULFILLED]
+        assert seen[0].obligations[0].state == "dozing"
+        assert json.loads(seen[0].model_dump_json())["state"] == "resting"
+        assert pickle.loads(pickle.dumps(seen[0])) == seen[0]
+        assert {TicketState("resting"): 1}["resting"] == 1  # type: ignore[index]  # as a word, it is its text
+        with pytest.raises(ValueError, match="3"):
+            TicketState(3)
+
+    def test_a_policy_s_values_that_are_not_known_are_put_back(self, driver: Driver) -> None:
+        """Read, changed and put back whole: what is left out would get its default."""
+        body = PolicyBody().model_dump(mode="json")
+        body["thresholds"] |= {"newer": 0.5}
+        body |= {"newest": {"a": 1}}
+        whole = {"model": "m", "number": 1, "author": "a", "approved_by": None, "created_at": "2026-01-01T00:00:00Z"}
+        script = Script(httpx.Response(200, json=whole | {"policy": body}, headers={"ETag": '"policy-1-1"'}))
+        client = driver.client(script.transport)
+        found = client.policies.get("m")
+        found.policy.thresholds.ue = 0.1
+        client.policies.replace("m", found.policy, found.etag)
+        body["thresholds"]["ue"] = 0.1
+        assert json.loads(script.asked[-1].content) == body
+        assert script.asked[-1].headers["if-match"] == '"policy-1-1"'
+
+
+class TestWaiting:
+    def test_it_looks_at_growing_intervals(self, driver: Driver) -> None:
+        script = Script(*[ticket("working")] * 12, ticket("fulfilled"))
+        seen: list[TicketDetail] = []
+        found = driver.client(script.transport).tickets.wait(TICKET["id"], longest=5, progress=seen.append)
+        assert (found.state, len(seen)) == ("fulfilled", 13)
+        slept = driver.clock.slept
+        assert slept == sorted(slept)
+        assert (slept[0], slept[-1]) == (0.5, 5)
+
+    def test_a_cancelled_ticket_has_ended(self, driver: Driver) -> None:
+        client = driver.client(Script(ticket("pending"), ticket("cancelled")).transport)
+        assert client.tickets.wait(TICKET["id"]).state == TicketState.CANCELLED
+
+    def test_one_that_is_held_says_why(self, driver: Driver) -> None:
+        held = ticket("quarantined", state="quarantined", doing="held for an operator: it broke")
+        with pytest.raises(Quarantined, match="held for an operator: it broke"):
+            driver.client(Script(ticket("working"), held).transport).tickets.wait(TICKET["id"])
+
+    @pytest.mark.parametrize("timeout", [0, 0.1, 7.3])
+    def test_the_time_is_kept_to_and_the_last_look_taken_then(self, driver: Driver, timeout: float) -> None:
+        script = Script(ticket("working"))
+        with pytest.raises(StillOpen, match=f"is working after {timeout:g} s"):
+            driver.client(script.transport).tickets.wait(TICKET["id"], timeout=timeout)
+        assert driver.clock.now == pytest.approx(timeout)
+        assert len(script.asked) >= 1
+
+    def test_a_service_that_is_away_for_a_moment_is_waited_for(self, driver: Driver) -> None:
+        script = Script(ticket("working"), httpx.ConnectError, problem(503, "unavailable"), ticket("fulfilled"))
+        assert driver.client(script.transport).tickets.wait(TICKET["id"]).state == "fulfilled"
+
+    def test_a_batch_is_waited_for_in_the_same_way(self, driver: Driver) -> None:
+        batch: dict[str, Any] = {
+            "id": TICKET["id"], "model": "m", "kind": "retrain", "trigger": "operator", "state": "running", "why": "w",
+            "requested_by": "o", "parent": "m-v1", "version": None, "obligations": 0, "attempt": 1, "rung": None,
+            "step": None, "progress": 0.5, "failure": None, "created_at": "2026-01-01T00:00:00Z", "started_at": None,
+            "finished_at": None, "policy": {}, "verdicts": [], "timeline": [],
+        }  # fmt: skip
+        running, done = httpx.Response(200, json=batch), httpx.Response(200, json=batch | {"state": "published"})
+        held = httpx.Response(200, json=batch | {"state": "quarantined", "failure": "it broke"})
+        seen: list[Any] = []
+        client = driver.client(Script(running, done).transport)
+        assert client.batches.wait(batch["id"], progress=seen.append).state == "published"
+        assert len(seen) == 2
+        with pytest.raises(Quarantined, match="it broke"):
+            driver.client(Script(held).transport).batches.wait(batch["id"])
+        with pytest.raises(StillOpen, match="running after 3 s"):
+            driver.client(Script(running).transport).batches.wait(batch["id"], timeout=3)
+
+
+def test_a_single_id_is_not_taken_for_a_list_of_letters(driver: Driver) -> None:
+    script = Script(httpx.ReadError)
+    with pytest.raises(TypeError, match=r"write \[an_id\]"):
+        driver.client(script.transport).tickets.submit("people", samples="s-1")
+    assert script.asked == []
+
+
+def test_a_client_closes_what_it_opened_and_nothing_else() -> None:
+    with Client(URL, KEY) as client:
+        mine = client.http.http
+    assert mine.is_closed
+    with httpx.Client() as given:
+        with Client(URL, KEY, http=given):
+            pass
+        assert not given.is_closed
+
+
+@pytest.mark.parametrize("after", ["soon", "", "-3", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_retry_after_that_says_nothing_of_use_is_no_harm(driver: Driver, after: str) -> None:
+    script = Script(problem(429, "too_many", retry_after=after), httpx.Response(200, json=[]))
+    assert driver.client(script.transport).models.all() == []
+    assert driver.clock.slept[0] <= 0.5

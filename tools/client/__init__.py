@@ -1,0 +1,1 @@
+"""What writes the generated half of the Python client: `make client`."""
