@@ -1,7 +1,5 @@
 """What an answer means: a shape, or an error with the service's own sentence. No input or output happens here."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -10,7 +8,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.errors import ExpungeError, NotUnderstood, Unavailable, Unprocessable, kind_of
+from expunge.bodies import faults
+from expunge.errors import ExpungeError, NotUnderstood, Unavailable, kind_of
 from expunge.retries import Fate
 
 T = TypeVar("T")
@@ -37,23 +36,6 @@ def parsed(response: httpx.Response, kind: type[T]) -> T:
             request_id=response.headers.get("x-request-id"),
         ) from None
     return made
-
-
-def faults(error: ValidationError) -> str:
-    """What is wrong where, without the values: they may be somebody's ids."""
-    told = [
-        f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors(include_input=False)[:3]
-    ]
-    return "; ".join(told)
-
-
-@contextmanager
-def checked() -> Iterator[None]:
-    """Around the making of a request's body: what cannot be one is refused as the service would refuse it."""
-    try:
-        yield
-    except ValidationError as error:
-        raise Unprocessable(f"{faults(error)}.", code="invalid") from None
 
 
 def refusal(response: httpx.Response) -> tuple[ExpungeError, Fate]:

@@ -1,6 +1,6 @@
 """What the service takes and answers. Written by `make client` from its OpenAPI schema: change that, not this."""
 
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import AwareDatetime, ConfigDict, Field
@@ -148,7 +148,7 @@ class Compute(Shape):
     model_config = ConfigDict(
         extra="allow",
     )
-    processes: int | Literal["auto"] = Field(
+    processes: int | str = Field(
         1,
         description="'auto': one a CUDA device that the worker sees, or without CUDA as many as its cores have room for",
     )

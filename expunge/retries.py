@@ -1,11 +1,15 @@
 """When a request is sent again, and how long to wait before that: bounded in number and time, and spread by chance."""
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from uuid import uuid4
 
-from expunge.errors import ExpungeError, InFlight, TooMany, Unavailable
+from expunge.errors import ExpungeError, InFlight, TooMany, Unavailable, Unprocessable
+
+PRINTABLE = re.compile(r"[ -~]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,10 @@ class Tries:
             failure.detail += " An earlier try of this same request may have been carried out: look before you go on."
             failure.args = (failure.detail,)
         return failure
+
+
+def idempotency(key: str | None) -> dict[str, str]:
+    """The header under which a POST may be sent twice and is done once: made for this call where no key is given."""
+    if key is not None and not PRINTABLE.fullmatch(key):
+        raise Unprocessable("An Idempotency-Key is 1 to 255 printable characters of ASCII.")
+    return {"Idempotency-Key": str(uuid4()) if key is None else key}

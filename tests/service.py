@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.cli.console import Api
 from app.cli.demo import free_port
 from embedded.processes import wait_for
+from tests.plain import Api
 
 PROBLEMS = Path(__file__).parent / "problems"
 LONG = float(os.environ.get("EXPUNGE_TEST_SECONDS", "90"))  # a busy machine needs more

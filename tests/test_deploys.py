@@ -15,7 +15,7 @@ import httpx
 import pytest
 import redis
 
-from app.cli.console import Api
+from tests.plain import Api
 from tests.servers import short_folder
 from tests.service import LENIENT, LONG, Service, service
 

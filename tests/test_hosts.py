@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.cli.console import Api
 from app.errors import ServiceError
 from embedded.child import Program
 from embedded.launch import command
@@ -22,6 +21,7 @@ from embedded.processes import wait_for
 from embedded.redis import find_binary
 from tests.buckets import bucket
 from tests.hosts import NETWORK, Child, Host, hosts, missing
+from tests.plain import Api
 from tests.servers import short_folder
 from tests.service import LENIENT, PROBLEMS
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from app.cli.console import Api
 from app.errors import ServiceError
+from tests.plain import Api
 from tests.servers import short_folder
 from tests.service import LENIENT, service
 

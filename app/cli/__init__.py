@@ -24,6 +24,7 @@ from app.cli import (
 )
 from app.cli.console import errors
 from app.errors import ServiceError
+from expunge import ExpungeError
 
 app = typer.Typer(
     name="expunge",
@@ -58,7 +59,7 @@ def main() -> None:
     """Entry point: a fault that has a sentence ends in that sentence and exit code 1, never in a traceback."""
     try:
         app()
-    except ServiceError as error:
+    except (ServiceError, ExpungeError) as error:
         fail(error.detail)
     except OperationalError:
         fail(

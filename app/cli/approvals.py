@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from app.cli.console import api, console, moment, part
+from app.cli.console import api, console, moment
 from app.tables import Instead
 
 
@@ -14,20 +14,17 @@ def approvals(name: str) -> None:
     table = Table(
         "request", Column("state", no_wrap=True), "samples", "share of cap", "asked by", "deadline", "decision"
     )
-    rows = api().get(f"/models/{part(name)}/approvals")
+    rows = api().approvals.all(name)
     for row in rows:
-        state = f"{row['state']}, {row['instead']}" if row["instead"] else row["state"]
-        share = f"{row['share']:.1%} of {row['cap']:.1%}"
-        asked = ", ".join(row["clients"])
-        decision = f"{row['decided_by']}: {row['why']}" if row["decided_by"] else "–"
-        samples, deadline = str(row["samples"]), moment(row["deadline"])
-        table.add_row(str(row["id"]), state, samples, share, asked, deadline, decision)
+        state = f"{row.state}, {row.instead}" if row.instead else row.state
+        share = f"{row.share:.1%} of {row.cap:.1%}"
+        decision = f"{row.decided_by}: {row.why}" if row.decided_by else "–"
+        asked, deadline = ", ".join(row.clients), moment(row.deadline)
+        table.add_row(str(row.id), state, str(row.samples), share, asked, deadline, decision)
     console.print(table)
     for row in rows:
-        if row["state"] == "requested" or row["instead"] == "wait":
-            console.print(
-                f"request {row['id']} is of {row['tickets']} tickets: {row['tickets_sha256']}", soft_wrap=True
-            )
+        if row.state == "requested" or row.instead == "wait":
+            console.print(f"request {row.id} is of {row.tickets} tickets: {row.tickets_sha256}", soft_wrap=True)
 
 
 def approve(
@@ -39,9 +36,8 @@ def approve(
     tickets: Annotated[str | None, typer.Option(help="The digest of the tickets that you saw, as listed")] = None,
 ) -> None:
     """Let a model forget more than its policy's cap, once. Nobody can who submitted any of it."""
-    body = {"samples": samples, "why": why, "hours": hours, "tickets_sha256": tickets}
-    made = api().post(f"/models/{part(name)}/approvals/{request}/approve", body)
-    console.print(f"{made['samples']} samples may be forgotten until {moment(made['expires_at'])}.")
+    made = api().approvals.approve(name, request, samples=samples, why=why, hours=hours, tickets_sha256=tickets)
+    console.print(f"{made.samples} samples may be forgotten until {moment(made.expires_at)}.")
 
 
 def refuse(
@@ -51,6 +47,6 @@ def refuse(
     instead: Annotated[Instead, typer.Option(help="Hold the tickets, or retrain without them")] = Instead.WAIT,
 ) -> None:
     """Refuse an update. The data stay removed whatever is decided, and deadlines count on."""
-    api().post(f"/models/{part(name)}/approvals/{request}/refuse", {"why": why, "instead": instead})
+    api().approvals.refuse(name, request, why=why, instead=instead)
     done = "The model is retrained without them." if instead is Instead.RETRAIN else "The tickets wait."
     console.print(f"Refused. {done}")

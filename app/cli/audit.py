@@ -1,6 +1,5 @@
 """`expunge audit`: a version's report over HTTP, and the log's integrity straight from the database."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +8,13 @@ import typer
 from rich.table import Table
 
 from app import audit
-from app.cli.console import Api, api, console, interval, part
+from app.cli.console import api, console, interval
 from app.db import transaction
 from app.errors import ServiceError
 from app.recovery import journal
 from app.recovery.archive import open_archive
 
 app = typer.Typer(no_args_is_help=True)
-STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
 
 
 @app.command("show")
@@ -28,36 +26,27 @@ def report(
     """Why a version may be trusted, and what the report does not promise."""
     service = api()
     if html is not None:
-        write(html, page(service, version))
+        write(html, service.audit.page(version))
         console.print(f"{html} holds the report; open it in a browser.", highlight=False, markup=False)
         return
-    found = service.get(f"/models/{part(version)}/audit")
     if as_json:
-        console.print_json(data=found)
+        console.print_json(service.audit.json(version))
         return
-    console.print(found["summary"], style="bold")
-    for attempt in found["attempts_at_a_verdict"]:
+    found = service.audit.report(version)
+    console.print(found.summary, style="bold")
+    for attempt in found.attempts_at_a_verdict:
         table = Table(
-            "statistic", "estimate and interval", "n", "estimator", title=f"{attempt['rung']}: {attempt['decision']}"
+            "statistic", "estimate and interval", "n", "estimator", title=f"{attempt.rung}: {attempt.decision}"
         )
-        for name, statistic in attempt["statistics"].items():
-            threshold = attempt["thresholds"].get(name)
+        for name, statistic in attempt.statistics.items():
+            threshold = attempt.thresholds.get(name)
             table.add_row(name, interval(statistic, threshold), str(statistic["n"]), statistic["estimator"])
         console.print(table)
-        for reason in attempt["reasons"]:
+        for reason in attempt.reasons:
             console.print(f"  {reason}", highlight=False, markup=False)
     console.print("Not promised:", style="bold")
-    for sentence in found["not_promised"]:
+    for sentence in found.not_promised:
         console.print(f"  {sentence}", highlight=False, markup=False)
-
-
-def page(service: Api, version: str) -> str:
-    """The report's page with its style in it: a browser that opens it sends no key, and finds no other file."""
-    found = service.call("GET", f"/models/{part(version)}/audit", headers={"Accept": "text/html"}).text
-    style = service.call("GET", "/static/expunge.css").text
-    inlined, links = STYLESHEET.subn(lambda _: f"<style>\n{style}</style>", found)
-    assert links == 1
-    return inlined
 
 
 def write(file: Path, text: str) -> None:

@@ -4,15 +4,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import pyarrow.csv
 import typer
 from rich.table import Column, Table
 
 from app import manifests
-from app.cli.console import Api, api, console, part
+from app.cli.console import api, console
 from app.errors import ServiceError
+from expunge.models import DatasetView
 
 app = typer.Typer(no_args_is_help=True)
 CHUNK = 2**20
@@ -32,41 +33,33 @@ def load(
     if (file is None) == (problem is None):
         raise typer.BadParameter("give either --file or --problem")
     with console.status(f"loading {name} ..."):
-        made = upload(api(), name, from_problem(problem) if problem else from_file(file or Path()))
-    console.print(
-        f"{made['name']}: {made['samples']} samples of {subjects(made)} subjects, manifest {made['manifest_sha256']}",
-        soft_wrap=True,
-    )
+        made = api().datasets.load(name, from_problem(problem) if problem else from_file(file or Path()))
+    told = f"{made.name}: {made.samples} samples of {subjects(made)} subjects, manifest {made.manifest_sha256}"
+    console.print(told, soft_wrap=True)
 
 
-def upload(service: Api, name: str, rows: Iterator[bytes]) -> Any:
-    """Stream CSV to the service; memory stays flat."""
-    return service.call("PUT", f"/datasets/{part(name)}", content=rows, headers={"Content-Type": "text/csv"}).json()
-
-
-def from_file(path: Path) -> Iterator[bytes]:
-    """A CSV as it is; a Parquet file a block at a time as CSV."""
+def from_file(path: Path) -> Path | Iterator[bytes]:
+    """A CSV file as it is; a Parquet file a block at a time as CSV. Both are looked at before anything is sent."""
     if not path.is_file():
         raise ServiceError(f"There is no file {path}.")
     try:
         opened = path.open("rb")
     except OSError as error:
         raise ServiceError(f"{path} cannot be read: {error.strerror}.") from None
-    with opened as source:
-        if path.suffix.lower() == ".parquet":
-            yield from parquet_as_csv(source)
-        else:
-            while chunk := source.read(CHUNK):
-                yield chunk
+    if path.suffix.lower() == ".parquet":
+        return parquet_as_csv(opened)
+    opened.close()
+    return path
 
 
-def parquet_as_csv(source: IO[bytes]) -> Iterator[bytes]:
+def parquet_as_csv(opened: IO[bytes]) -> Iterator[bytes]:
     """Parquet blocks rendered as CSV, the header once."""
-    yield b"id,subject\n"
-    for block in manifests.blocks_from_parquet(source):
-        sink = pyarrow.BufferOutputStream()
-        pyarrow.csv.write_csv(block, sink, pyarrow.csv.WriteOptions(include_header=False))
-        yield sink.getvalue().to_pybytes()
+    with opened as source:
+        yield b"id,subject\n"
+        for block in manifests.blocks_from_parquet(source):
+            sink = pyarrow.BufferOutputStream()
+            pyarrow.csv.write_csv(block, sink, pyarrow.csv.WriteOptions(include_header=False))
+            yield sink.getvalue().to_pybytes()
 
 
 def from_problem(problem: str) -> Iterator[bytes]:
@@ -82,15 +75,15 @@ def from_problem(problem: str) -> Iterator[bytes]:
         raise ServiceError(complaint.splitlines()[-1] if complaint else f"Problem {problem!r} gave no manifest.")
 
 
-def subjects(dataset: dict[str, Any]) -> str:
+def subjects(dataset: DatasetView) -> str:
     """How many there are; an estimate says that it is one."""
-    return f"about {dataset['subjects']}" if dataset["subjects_estimated"] else str(dataset["subjects"])
+    return f"about {dataset.subjects}" if dataset.subjects_estimated else str(dataset.subjects)
 
 
 @app.command("list")
 def listing() -> None:
     """The manifests that are loaded."""
     table = Table("name", "samples", "subjects", Column("manifest (SHA-256)", overflow="fold"))
-    for row in api().get("/datasets"):
-        table.add_row(row["name"], str(row["samples"]), subjects(row), row["manifest_sha256"])
+    for row in api().datasets.all():
+        table.add_row(row.name, str(row.samples), subjects(row), row.manifest_sha256)
     console.print(table)

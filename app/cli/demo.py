@@ -27,11 +27,13 @@ from rich.table import Table
 from app import keys
 from app.auth import Scope
 from app.cli import datasets, models, policies, service, tickets
-from app.cli.console import Api, console
+from app.cli.console import console
 from app.config import settings
 from app.db import engine, transaction
 from app.errors import ServiceError
 from app.policy import PolicyBody
+from expunge import Client
+from expunge.models import Decision, Report, TicketDetail, VerdictView, VersionKind
 
 MODEL = "lenet"
 SEED = 6
@@ -114,32 +116,30 @@ def play(data: Data, begun: float) -> None:
     """The story, in order."""
     script = SCRIPTS[data]
     keys = make_keys()
-    admin, operator, compliance, reviewer = (Api(settings().url, key) for key in keys)
+    admin, operator, compliance, reviewer = (Client(settings().url, key) for key in keys)
     manifest = b"".join(datasets.from_problem(data))
     rows = list(csv.DictReader(io.StringIO(manifest.decode())))
-    made = datasets.upload(admin, data, iter([manifest]))
-    step(begun, f"manifest of {data}: {made['samples']} samples of {made['subjects']} subjects")
-    body = {"name": MODEL, "dataset": data, "problem": data, "policy": script.policy.model_dump(mode="json")}
-    admin.post("/models", body)
+    made = admin.datasets.load(data, manifest)
+    step(begun, f"manifest of {data}: {made.samples} samples of {made.subjects} subjects")
+    admin.models.register(MODEL, data, data, script.policy.model_dump(mode="json"))
     models.follow(admin, MODEL)
-    first = reviewer.get(f"/models/{MODEL}@current/audit")
-    step(begun, f"{first['version']['version']}: {first['summary']}")
+    first = reviewer.audit.report(f"{MODEL}@current")
+    step(begun, f"{first.version.version}: {first.summary}")
     if script.bank:
-        operator.post(f"/models/{MODEL}/bank", {})
+        operator.banks.order(MODEL)
         step(begun, f"reference bank: {models.in_short(models.follow_bank(operator, MODEL))}")
 
     draw = random.Random(SEED)  # noqa: S311 - a repeatable choice of samples, no secret
     subjects = draw.sample(sorted({row["subject"] for row in rows}), script.subjects + 1)
     ids = draw.sample([row["id"] for row in rows], script.by_id)
     seats = Seats(compliance, operator, data, begun)
-    asked = {
-        "by sample ids": {"sample_ids": ids, "reason": "consent_withdrawn"},
-        "by subject": {"subject_ids": subjects[: script.subjects], "reason": "erasure_request"},
-    }
-    done = [answer(seats, name, body) for name, body in asked.items()]
+    done = [
+        answer(seats, "by sample ids", samples=ids, reason="consent_withdrawn"),
+        answer(seats, "by subject", subjects=subjects[: script.subjects]),
+    ]
     policies.assign(operator, MODEL, script.tightened)
     step(begun, "an operator tightened " + ", ".join(f"{path} to {value}" for path, value in script.tightened.items()))
-    done.append(answer(seats, "tightened", {"subject_ids": subjects[script.subjects :], "reason": "erasure_request"}))
+    done.append(answer(seats, "tightened", subjects=subjects[script.subjects :]))
     report(reviewer, done)
 
 
@@ -160,7 +160,7 @@ class Done:
     """One ticket's end, as its owner saw it."""
 
     name: str
-    ticket: Any
+    ticket: TicketDetail
     seconds: float
 
 
@@ -168,30 +168,30 @@ class Done:
 class Seats:
     """Who acts in the demo, on what, since when."""
 
-    compliance: Api
-    operator: Api
+    compliance: Client
+    operator: Client
     data: Data
     begun: float
 
 
-def answer(seats: Seats, name: str, body: dict[str, Any]) -> Done:
+def answer(seats: Seats, name: str, **asked: Any) -> Done:
     """Post a ticket, close its batch at once, follow it to its end."""
     start = time.monotonic()
-    made = seats.compliance.post("/deletions", {"dataset": seats.data, **body}, **{"Idempotency-Key": f"demo-{name}"})
-    step(seats.begun, f"ticket {name}: 202, {made['counts']['accepted']} samples tombstoned")
-    seats.operator.post(f"/models/{MODEL}/flush", {})
-    found = tickets.follow(seats.compliance, made["id"])
-    clean = found["obligations"][0]["clean_version"]
+    made = seats.compliance.tickets.submit(seats.data, idempotency_key=f"demo-{name}", **asked)
+    step(seats.begun, f"ticket {name}: 202, {made.counts.accepted} samples tombstoned")
+    seats.operator.models.flush(MODEL)
+    found = tickets.follow(seats.compliance, made.id)
+    clean = found.obligations[0].clean_version
     if clean is None:
-        raise ServiceError(f"The ticket ended as {found['state']}.")
-    step(seats.begun, f"ticket {name}: {found['state']} by {clean}")
+        raise ServiceError(f"The ticket ended as {found.state}.")
+    step(seats.begun, f"ticket {name}: {found.state} by {clean}")
     return Done(name, found, time.monotonic() - start)
 
 
-def report(reviewer: Api, done: list[Done]) -> None:
+def report(reviewer: Client, done: list[Done]) -> None:
     """The table of all tickets: a line for every verdict, the retrain's truth beneath."""
-    audits = [reviewer.get(done_one.ticket["obligations"][0]["audit"]) for done_one in done]
-    trained = audits[-1]["verdict"]["seconds"].get("train")
+    audits = [reviewer.audit.report(str(one.ticket.obligations[0].clean_version)) for one in done]
+    trained = audits[-1].verdict.seconds.get("train")
     table = Table(title="Tickets and what answered them", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in (
         "ticket",
@@ -207,46 +207,46 @@ def report(reviewer: Api, done: list[Done]) -> None:
     ):
         table.add_column(heading, no_wrap=True)
     for one, audit in zip(done, audits, strict=True):
-        for attempt in audit["attempts_at_a_verdict"]:
-            samples = str(one.ticket["counts"]["accepted"])
-            table.add_row(one.name, samples, attempt["rung"], *figures(attempt, audit, one, trained))
+        for attempt in audit.attempts_at_a_verdict:
+            samples = str(one.ticket.counts.accepted)
+            table.add_row(one.name, samples, attempt.rung, *figures(attempt, audit, one, trained))
     wide = Console(width=max(console.width, TABLE_WIDTH))
     wide.print(table)
     for one, audit in zip(done, audits, strict=True):
-        for attempt in audit["attempts_at_a_verdict"]:
-            if attempt["truth"] and attempt["truth"]["ue"] is not None:
-                truth = attempt["truth"]
+        for attempt in audit.attempts_at_a_verdict:
+            truth = attempt.truth
+            if truth and truth["ue"] is not None:
                 console.print(
-                    f"{one.name}, {attempt['rung']}: measured against the retrain, MU {truth['mu']:+.3f} "
+                    f"{one.name}, {attempt.rung}: measured against the retrain, MU {truth['mu']:+.3f} "
                     f"(estimated {truth['estimated_mu']:+.3f}), UE {truth['ue']:+.3f} (estimated {truth['estimated_ue']:+.3f})",
                     highlight=False,
                     soft_wrap=True,
                 )
     for audit in audits:
-        if audit["version"]["kind"] == "unlearned":
+        if audit.version.kind == VersionKind.UNLEARNED:
             explain(audit)
             break
-    console.print(f"Why each version may be trusted: GET {done[-1].ticket['obligations'][0]['audit']}", highlight=False)
+    console.print(f"Why each version may be trusted: GET {done[-1].ticket.obligations[0].audit}", highlight=False)
 
 
-def explain(audit: Any) -> None:
+def explain(audit: Report) -> None:
     """What a reviewer reads first of an update: the audit's own words."""
-    console.print(f"\nWhat the audit of {audit['version']['version']} says", style="bold", highlight=False)
-    for said in audit["answers"]:
-        console.print(f"[bold]{said['question']}[/bold] {' '.join(said['answer'])}", highlight=False, soft_wrap=True)
+    console.print(f"\nWhat the audit of {audit.version.version} says", style="bold", highlight=False)
+    for said in audit.answers:
+        console.print(f"[bold]{said.question}[/bold] {' '.join(said.answer)}", highlight=False, soft_wrap=True)
     console.print()
 
 
-def figures(attempt: Any, audit: Any, one: Done, trained: float | None) -> list[str]:
+def figures(attempt: VerdictView, audit: Report, one: Done, trained: float | None) -> list[str]:
     """One verdict's cells: estimates with interval and threshold, or what a retrain needs no estimate for."""
-    statistics, thresholds = attempt["statistics"], attempt["thresholds"]
-    published = attempt["decision"] == "publish"
-    exact = "exact" if attempt["rung"] == "retrain" else "–"
-    own = sum(attempt["seconds"].values())
+    statistics, thresholds = attempt.statistics, attempt.thresholds
+    published = attempt.decision == Decision.PUBLISH
+    exact = "exact" if attempt.rung == "retrain" else "–"
+    own: float = sum(attempt.seconds.values())
     return [
         *(two_lines(statistics[name], thresholds[name]) if name in statistics else exact for name in ("mu", "ue")),
-        attempt["decision"],
-        audit["version"]["version"] if published else "–",
+        attempt.decision,
+        audit.version.version if published else "–",
         f"{one.seconds:.1f}" if published else f"{own:.1f}",
         f"{trained:.1f}" if trained else "–",
         f"{trained / own:.1f}" if trained else "–",

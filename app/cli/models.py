@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app.cli.console import Api, api, console, moment, part, progress, show
+from app.cli.console import api, console, moment, progress, show
 from app.errors import ServiceError
+from expunge import Client
+from expunge.models import BankCost, BankView, BatchState
 
 app = typer.Typer(no_args_is_help=True)
 POLL_SECONDS = 0.5
@@ -24,57 +26,59 @@ def register(
     wait: Annotated[bool, typer.Option(help="Follow the first training to its end")] = True,
 ) -> None:
     """Register a model and train its first version."""
-    body: dict[str, Any] = {"name": name, "dataset": dataset, "problem": problem}
+    body: Any = None
     if policy is not None:
         try:
-            body["policy"] = json.loads(policy.read_text(encoding="utf-8"))
+            body = json.loads(policy.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
             raise ServiceError(f"{policy} is no JSON file that can be read: {error}") from None
+        if not isinstance(body, dict):
+            raise ServiceError(f"{policy} holds no JSON object: write a policy as `expunge policy show` prints one.")
     service = api()
-    service.post("/models", body)
+    service.models.register(name, dataset, problem, body)
     console.print(f"{name} is registered.")
     if wait:
         follow(service, name)
-        console.print(f"{name} has its first version: {service.get(f'/models/{part(name)}@current')['version']}")
+        console.print(f"{name} has its first version: {service.models.version(f'{name}@current').version}")
 
 
-def follow(service: Api, name: str) -> None:
+def follow(service: Client, name: str) -> None:
     """Show what is being done for a model until nothing is. Raises `ServiceError` when its batch was quarantined."""
     with progress() as bars:
         bar = bars.add_task(name, total=1.0, step="waits for a worker")
-        while (running := service.get(f"/models/{part(name)}/versions")["running"]) is not None:
-            show(bars, bar, running["progress"], running["step"])
+        while (running := service.models.get(name).running) is not None:
+            show(bars, bar, running.progress, running.step)
             time.sleep(POLL_SECONDS)
-    newest = service.get("/batches", model=name, limit=1)["items"]
-    if newest and newest[0]["state"] == "quarantined":
-        raise ServiceError(f"The batch is held for an operator: {newest[0]['failure']}")
+    for newest in service.batches.each(model=name, most=1):
+        if newest.state == BatchState.QUARANTINED:
+            raise ServiceError(f"The batch is held for an operator: {newest.failure}")
 
 
 @app.command("list")
 def listing() -> None:
     """All models with their current versions."""
     table = Table("model", "dataset", "problem", "current", "pending", "held or stopped")
-    for row in api().get("/models"):
-        held = "; ".join(text for text in (row["held"], row["stopped"]) if text) or "–"
-        pending = str(row["pending_obligations"])
-        table.add_row(row["name"], row["dataset"], row["problem"], row["current_version"] or "–", pending, held)
+    for row in api().models.all():
+        held = "; ".join(text for text in (row.held, row.stopped) if text) or "–"
+        pending = str(row.pending_obligations)
+        table.add_row(row.name, row.dataset, row.problem, row.current_version or "–", pending, held)
     console.print(table)
 
 
 @app.command("show")
 def versions(name: str) -> None:
     """One model's versions and the batch being worked on."""
-    model = api().get(f"/models/{part(name)}/versions")
+    model = api().models.get(name)
     table = Table("version", "kind", "published", "superseded", "weights (SHA-256)", "records")
-    for row in model["versions"]:
-        times = moment(row["published_at"]), moment(row["superseded_at"])
-        kept = f"{row['records_bytes']:,} bytes" if row["records_bytes"] is not None else "–"
-        table.add_row(row["version"], row["kind"], *times, row["weights_sha256"][:16], kept)
+    for row in model.versions:
+        times = moment(row.published_at), moment(row.superseded_at)
+        kept = f"{row.records_bytes:,} bytes" if row.records_bytes is not None else "–"
+        table.add_row(row.version, row.kind, *times, row.weights_sha256[:16], kept)
     console.print(table)
-    if model["bank"]:
-        console.print(f"reference bank: {model['bank']}")
-    if model["running"]:
-        console.print(f"working: {model['running']['why']}; {model['running']['step'] or 'waits for a worker'}")
+    if model.bank:
+        console.print(f"reference bank: {model.bank}")
+    if model.running:
+        console.print(f"working: {model.running.why}; {model.running.step or 'waits for a worker'}")
 
 
 @app.command()
@@ -88,66 +92,65 @@ def bank(
 ) -> None:
     """Build a model's reference bank, or let it grow, after saying what that costs."""
     service = api()
-    found = service.get(f"/models/{part(name)}/bank", references=references)
-    if found["state"] is not None:
+    found = service.banks.get(name, references)
+    if found.state is not None:
         console.print(f"{name} has a bank: {in_short(found)}")
-    cost = found["cost"]
-    if found["state"] is None or found["failed"] or cost["references"] > found["wanted"]:
-        console.print(price(cost))
+    if found.state is None or found.failed or found.cost.references > found.wanted:
+        console.print(price(found.cost))
         if not yes:
             typer.confirm("Go on?", abort=True)
-        found = service.post(f"/models/{part(name)}/bank", {"references": cost["references"]})
+        service.banks.order(name, found.cost.references)
     if wait:
         console.print(f"{name}: {in_short(follow_bank(service, name))}")
 
 
-def price(cost: dict[str, Any]) -> str:
+def price(cost: BankCost) -> str:
     """What is about to be spent, before it is."""
-    each = f"{cost['trainings']} trainings on three quarters of the data, for a bank of {cost['references']} references"
+    each = f"{cost.trainings} trainings on three quarters of the data, for a bank of {cost.references} references"
     time_taken = "time unknown: the last training's was not recorded"
-    if cost["seconds"] is not None:
-        time_taken = f"about {cost['seconds']:,.0f} s on one worker; n workers take an n-th of it"
-    return f"This takes {each}: {time_taken}. Its table keeps {cost['bytes']:,} bytes and more."
+    if cost.seconds is not None:
+        time_taken = f"about {cost.seconds:,.0f} s on one worker; n workers take an n-th of it"
+    return f"This takes {each}: {time_taken}. Its table keeps {cost.bytes:,} bytes and more."
 
 
-def in_short(found: dict[str, Any]) -> str:
+def in_short(found: BankView) -> str:
     """A bank's state on one line."""
-    in_table = found["facts"]["references"] if found["facts"] else 0
-    shown = f"{found['state']}, {found['done']} of {found['wanted']} references, {in_table} of them in the table"
-    if found["failed"]:
-        numbers = ", ".join(str(each["number"]) for each in found["failed"])
-        shown += f"; failed: {numbers} ({found['failed'][0]['failure']}); order again to give them another chance"
+    in_table = found.facts["references"] if found.facts else 0
+    shown = f"{found.state}, {found.done} of {found.wanted} references, {in_table} of them in the table"
+    if found.failed:
+        numbers = ", ".join(str(each.number) for each in found.failed)
+        shown += f"; failed: {numbers} ({found.failed[0].failure}); order again to give them another chance"
     return shown
 
 
-def follow_bank(service: Api, name: str) -> dict[str, Any]:
+def follow_bank(service: Client, name: str) -> BankView:
     """Show how its references are trained until none is. Raises `ServiceError` when a training has ended the bank."""
     with progress() as bars:
         bar = bars.add_task(f"{name}: bank", total=1.0, step="waits for a worker")
         while True:
-            found: dict[str, Any] = service.get(f"/models/{part(name)}/bank")
-            if found["state"] is None:
+            found = service.banks.get(name)
+            if found.state is None:
                 raise ServiceError(
                     f"{name} has no bank any more: a training or a fault has ended it, and the log says which."
                 )
             if finished(found):
                 return found
-            share = (found["done"] + sum(each["progress"] for each in found["running"])) / found["wanted"]
-            show(bars, bar, share, f"{found['done']} of {found['wanted']} done, {len(found['running'])} in training")
+            share = (found.done + sum(each.progress for each in found.running)) / found.wanted
+            show(bars, bar, share, f"{found.done} of {found.wanted} done, {len(found.running)} in training")
             time.sleep(POLL_SECONDS)
 
 
-def finished(found: dict[str, Any]) -> bool:
+def finished(found: BankView) -> bool:
     """Nothing of the bank is to come: every reference is done or has failed, and whole groups are in the table."""
-    if found["done"] + len(found["failed"]) < found["wanted"]:
+    if found.done + len(found.failed) < found.wanted:
         return False
-    return bool(found["failed"]) or (found["facts"] or {}).get("references") == found["wanted"]
+    return bool(found.failed) or (found.facts or {}).get("references") == found.wanted
 
 
 @app.command()
 def flush(name: str) -> None:
     """Close the model's next batch now instead of waiting for more tickets."""
-    api().post(f"/models/{part(name)}/flush", {})
+    api().models.flush(name)
     console.print("The next batch closes at once.")
 
 
@@ -157,7 +160,7 @@ def resume(
     why: Annotated[str, typer.Option(help="What was looked into and mended, for the audit")],
 ) -> None:
     """Let a stopped model's approximate updates be published again."""
-    api().post(f"/models/{part(name)}/resume", {"why": why})
+    api().models.resume(name, why)
     console.print(f"Approximate updates of {name} are published again, where their verdicts say so.")
 
 
@@ -168,8 +171,7 @@ def retrain(
 ) -> None:
     """Retrain a model without its tombstoned samples."""
     service = api()
-    batch = service.post("/retrains", {"model": model, "why": why})
-    console.print(f"batch {batch['id']}")
+    console.print(f"batch {service.batches.retrain(model, why).id}")
     if wait:
         follow(service, model)
-        console.print(f"current: {service.get(f'/models/{part(model)}@current')['version']}")
+        console.print(f"current: {service.models.version(f'{model}@current').version}")

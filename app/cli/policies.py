@@ -6,8 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from app.cli.console import Api, api, console, part
+from app.cli.console import api, console
 from app.errors import ServiceError
+from expunge import Client
+from expunge.models import ProposalView
+from expunge.policies import Policy
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -15,9 +18,9 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("show")
 def detail(model: str) -> None:
     """The policy in force, as JSON."""
-    found = api().get(f"/policies/{part(model)}")
-    console.print(f"policy {found['number']} of {model}, by {found['author']}")
-    console.print_json(data=found["policy"])
+    found = api().policies.get(model)
+    console.print(f"policy {found.number} of {model}, by {found.author}")
+    console.print_json(found.policy.model_dump_json())
 
 
 @app.command("set")
@@ -27,21 +30,21 @@ def change(
 ) -> None:
     """Change single values of a policy; the rest stays as it is."""
     changed = assign(api(), model, dict(split(text) for text in assignments))
-    if "loosens" in changed:
-        console.print(f"Proposal {changed['id']} waits for somebody else's approval: it loosens what guards the model.")
-        for change in changed["loosens"]:
+    if isinstance(changed, ProposalView):
+        console.print(f"Proposal {changed.id} waits for somebody else's approval: it loosens what guards the model.")
+        for change in changed.loosens:
             console.print(f"  {change}", markup=False)
     else:
-        console.print(f"Policy {changed['number']} of {model} is in force.")
+        console.print(f"Policy {changed.number} of {model} is in force.")
 
 
 @app.command()
 def proposals(model: str) -> None:
     """Policies that wait, or waited, for somebody else's approval, newest first."""
     table = Table("proposal", Column("state", no_wrap=True), "author", "loosens", "decided by", "why")
-    for row in api().get(f"/policies/{part(model)}/proposals"):
-        loosens = "\n".join(row["loosens"])
-        table.add_row(str(row["id"]), row["state"], row["author"], loosens, row["decided_by"] or "–", row["why"] or "–")
+    for row in api().policies.proposals(model):
+        loosens = "\n".join(row.loosens)
+        table.add_row(str(row.id), row.state, row.author, loosens, row.decided_by or "–", row.why or "–")
     console.print(table)
 
 
@@ -50,14 +53,14 @@ def approve(
     model: str, proposal: int, why: Annotated[str, typer.Option(help="What was looked into, for the audit")]
 ) -> None:
     """Put a proposed policy in force. Its author cannot."""
-    made = api().post(f"/policies/{part(model)}/proposals/{proposal}/approve", {"why": why})
-    console.print(f"Policy {made['number']} of {model} is in force.")
+    made = api().policies.approve(model, proposal, why)
+    console.print(f"Policy {made.number} of {model} is in force.")
 
 
 @app.command()
 def refuse(model: str, proposal: int, why: Annotated[str, typer.Option(help="For the audit")]) -> None:
     """Refuse a proposed policy, or take your own back."""
-    api().post(f"/policies/{part(model)}/proposals/{proposal}/refuse", {"why": why})
+    api().policies.refuse(model, proposal, why)
     console.print(f"Proposal {proposal} of {model} is refused.")
 
 
@@ -72,18 +75,16 @@ def split(text: str) -> tuple[str, Any]:
         return path, value
 
 
-def assign(service: Api, model: str, values: dict[str, Any]) -> Any:
+def assign(service: Client, model: str, values: dict[str, Any]) -> Policy | ProposalView:
     """Read the policy, change the named values, put it back with the ETag it was read under."""
-    response = service.call("GET", f"/policies/{part(model)}")
-    policy = response.json()["policy"]
+    found = service.policies.get(model)
+    policy = found.policy.model_dump(mode="json")
     for path, value in values.items():
         *parents, last = path.split(".")
-        inner = policy
+        inner: Any = policy
         for name in parents:
             inner = inner.get(name) if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or last not in inner:
             raise ServiceError(f"A policy has no {path}. `expunge policy show {model}` lists what there is.")
         inner[last] = value
-    return service.call(
-        "PUT", f"/policies/{part(model)}", json=policy, headers={"If-Match": response.headers["ETag"]}
-    ).json()
+    return service.policies.replace(model, policy, found.etag)

@@ -1,21 +1,23 @@
 """`expunge tickets`: submit, show, watch, list, cancel."""
 
 import sys
-import time
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import uuid4
+from typing import Annotated
+from uuid import UUID
 
 import typer
+from rich.progress import TaskID
 from rich.table import Column, Table
 
-from app.cli.console import Api, api, console, moment, part, progress, show
+from app.cli.console import api, console, moment, progress, show
 from app.errors import ServiceError
 from app.tables import Reason, RiskTier, TicketState
+from expunge import Client
+from expunge.models import TicketDetail
 
 app = typer.Typer(no_args_is_help=True)
 POLL_SECONDS = 0.5
-ENDED = {TicketState.FULFILLED, TicketState.CANCELLED}
 
 
 @app.command()
@@ -37,21 +39,20 @@ def submit(
 ) -> None:
     """Submit a deletion ticket."""
     samples = list(dict.fromkeys([*(sample or []), *ids_in(file)]))
-    body: dict[str, Any] = {
-        "dataset": dataset,
-        "sample_ids": samples,
-        "subject_ids": subject or [],
-        "reason": reason.value,
-        "risk_tier": tier.value,
-        "external_id": external_id,
-        "deadline": deadline,
-    }
-    service = api()
-    made = service.post("/deletions", body, **{"Idempotency-Key": key or str(uuid4())})
-    counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in made["counts"].items())
-    console.print(f"ticket {made['id']}: {counts}; {made['models']} model(s) owe it", highlight=False)
+    made = api().tickets.submit(
+        dataset,
+        samples=samples,
+        subjects=subject or [],
+        reason=reason,
+        risk_tier=tier,
+        external_id=external_id,
+        deadline=deadline,
+        idempotency_key=key or None,
+    )
+    counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in made.counts)
+    console.print(f"ticket {made.id}: {counts}; {made.models} model(s) owe it", highlight=False)
     if wait:
-        watch(made["id"])
+        watch(str(made.id))
 
 
 def ids_in(file: Path | None) -> list[str]:
@@ -70,62 +71,57 @@ def ids_in(file: Path | None) -> list[str]:
 @app.command("show")
 def detail(ticket: str) -> None:
     """One ticket: what each model did about it, the three facts, and its timeline."""
-    found = api().get(f"/deletions/{part(ticket)}")
-    console.print(f"ticket {found['id']} ({found['state']}), {found['reason']}, risk tier {found['risk_tier']}")
-    console.print(f"  data removed from training   {moment(found['data_removed_at'])}", highlight=False)
-    console.print(f"  raw samples may be destroyed {moment(found['data_releasable_at'])}", highlight=False)
+    found = api().tickets.get(ticket)
+    console.print(f"ticket {found.id} ({found.state}), {found.reason}, risk tier {found.risk_tier}")
+    console.print(f"  data removed from training   {moment(found.data_removed_at)}", highlight=False)
+    console.print(f"  raw samples may be destroyed {moment(found.data_releasable_at)}", highlight=False)
     table = Table("model", "state", "samples", "clean version", "since", "doing")
-    for owed in found["obligations"]:
-        clean = owed["clean_version"] or "–", moment(owed["clean_since"])
-        table.add_row(owed["model"], owed["state"], str(owed["samples"]), *clean, owed["doing"] or "")
+    for owed in found.obligations:
+        clean = owed.clean_version or "–", moment(owed.clean_since)
+        table.add_row(owed.model, owed.state, str(owed.samples), *clean, owed.doing or "")
     console.print(table)
-    for event in found["timeline"]:
-        console.print(f"  {moment(event['at'])}  {event['kind']}", highlight=False)
+    for event in found.timeline:
+        console.print(f"  {moment(datetime.fromisoformat(event['at']))}  {event['kind']}", highlight=False)
 
 
 @app.command()
 def watch(ticket: str) -> None:
     """Follow a ticket until every model has answered it."""
     found = follow(api(), ticket)
-    console.print(f"{found['state']}: " + ", ".join(o["clean_version"] or o["state"] for o in found["obligations"]))
+    console.print(f"{found.state}: " + ", ".join(o.clean_version or o.state for o in found.obligations))
 
 
-def follow(service: Api, ticket: str) -> Any:
-    """Show progress until the ticket ends; returns it. Raises `ServiceError` when it is held for an operator."""
+def follow(service: Client, ticket: UUID | str) -> TicketDetail:
+    """Show progress until the ticket ends; returns it. Raises `Quarantined` when it is held for an operator."""
     with progress() as bars:
-        drawn: dict[str, Any] = {}
-        while True:
-            found = service.get(f"/deletions/{part(ticket)}")
-            for owed in found["obligations"]:
-                name = owed["model"]
-                if name not in drawn:
-                    drawn[name] = bars.add_task(name, total=1.0, step="")
-                show(bars, drawn[name], owed["progress"], owed["doing"])
-            if found["state"] in ENDED:
-                return found
-            if found["state"] == TicketState.QUARANTINED:
-                raise ServiceError("; ".join(o["doing"] for o in found["obligations"] if o["state"] == "quarantined"))
-            time.sleep(POLL_SECONDS)
+        drawn: dict[str, TaskID] = {}
+
+        def draw(found: TicketDetail) -> None:
+            for owed in found.obligations:
+                if owed.model not in drawn:
+                    drawn[owed.model] = bars.add_task(owed.model, total=1.0, step="")
+                show(bars, drawn[owed.model], owed.progress, owed.doing)
+
+        return service.tickets.wait(ticket, timeout=None, longest=POLL_SECONDS, progress=draw)
 
 
 @app.command("list")
 def listing(
     state: Annotated[TicketState | None, typer.Option(help="Only those in this state")] = None,
     overdue: Annotated[bool, typer.Option(help="Only those past their deadline")] = False,
-    limit: Annotated[int, typer.Option(help="At most so many, newest first")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first")] = 50,
 ) -> None:
     """Your tickets, newest first."""
     whole = Column("ticket", overflow="fold")  # an id that is cut short is no use to the other commands
     table = Table(whole, "state", "samples", "received", "deadline", "reference")
-    parameters = {"state": state.value if state else None, "overdue": "true" if overdue else None, "limit": limit}
-    for row in api().get("/deletions", **parameters)["items"]:
-        times = moment(row["created_at"]), moment(row["deadline"])
-        table.add_row(row["id"], row["state"], str(row["counts"]["accepted"]), *times, row["external_id"] or "–")
+    for row in api().tickets.each(state=state, overdue=overdue, most=limit):
+        times = moment(row.created_at), moment(row.deadline)
+        table.add_row(str(row.id), row.state, str(row.counts.accepted), *times, row.external_id or "–")
     console.print(table)
 
 
 @app.command()
 def cancel(ticket: str) -> None:
     """Take a ticket back while no batch has taken it."""
-    api().post(f"/deletions/{part(ticket)}/cancel", {})
+    api().tickets.cancel(ticket)
     console.print("Cancelled.")

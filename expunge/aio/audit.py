@@ -19,6 +19,10 @@ class Audit:
         """Why a version may be trusted, and what the report does not promise."""
         return await self.http.get(Report, f"/models/{part(reference)}/audit")
 
+    async def json(self, reference: str) -> str:
+        """The report as it was sent, every word of it: to be kept, or to be read by something else."""
+        return (await self.http.call("GET", f"/models/{part(reference)}/audit")).text
+
     async def page(self, reference: str) -> str:
         """The report as a page for a browser, whole in this one text: it asks for no other file, and sends no key."""
         page = await self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": "text/html"})

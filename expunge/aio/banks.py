@@ -2,7 +2,7 @@
 
 from expunge.address import part
 from expunge.aio.http import Http
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import BankRequest, BankView
 
 

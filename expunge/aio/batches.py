@@ -6,7 +6,7 @@ from uuid import UUID
 from expunge.address import part
 from expunge.aio.http import Http
 from expunge.aio.paging import each
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.errors import StillOpen
 from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, RetrainRequest
 from expunge.waiting import Patience, batch_ended

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from expunge.address import part
 from expunge.aio.http import Http
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import KeyMade, KeyRequest, KeyView, RotateRequest, Scope
 
 

@@ -1,14 +1,17 @@
 """The reviewer's seat, and the ML engineer's second half: models, versions, weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 
 from expunge.address import part
 from expunge.aio.http import LONG, Http
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import FlushRequest, ModelDetail, ModelRequest, ModelView, PolicyBody, ResumeRequest, VersionView
+from expunge.policies import written
 from expunge.weights import Download, Weights, promised
 
 
@@ -18,13 +21,15 @@ class Models:
     def __init__(self, http: Http) -> None:
         self.http = http
 
-    async def register(self, name: str, dataset: str, problem: str, policy: PolicyBody | None = None) -> ModelView:
+    async def register(
+        self, name: str, dataset: str, problem: str, policy: PolicyBody | Mapping[str, Any] | None = None
+    ) -> ModelView:
         """Register a model on a dataset and order its first training; without a policy, under the service's default."""
         with checked():
             asked = ModelRequest(name=name, dataset=dataset, problem=problem)
         body = asked.model_dump(mode="json", exclude_unset=True)
         if policy is not None:
-            body["policy"] = policy.model_dump(mode="json")
+            body["policy"] = written(policy)
         return await self.http.post(ModelView, "/models", body)
 
     async def all(self) -> list[ModelView]:

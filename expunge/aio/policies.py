@@ -1,12 +1,16 @@
 """The operator's seat, first half: thresholds and limits, read with an ETag and replaced under it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import httpx
 
 from expunge.address import part
 from expunge.aio.http import Http
-from expunge.answers import checked, parsed
+from expunge.answers import parsed
+from expunge.bodies import checked
 from expunge.models import DecisionRequest, PolicyBody, PolicyView, ProposalView
-from expunge.policies import Policy
+from expunge.policies import Policy, written
 
 
 class Policies:
@@ -19,14 +23,14 @@ class Policies:
         """The policy in force, with the ETag that `replace` needs."""
         return policy(await self.http.call("GET", f"/policies/{part(model)}"))
 
-    async def replace(self, model: str, body: PolicyBody, etag: str) -> Policy | ProposalView:
+    async def replace(self, model: str, body: PolicyBody | Mapping[str, Any], etag: str) -> Policy | ProposalView:
         """Put a whole new policy in force, if the one that was read is still the one in force.
 
         One that loosens what guards the model comes back as a proposal, and waits for somebody else's approval. Raises
         `PreconditionFailed` where somebody changed it in the meantime: read it again.
         """
         path, headers = f"/policies/{part(model)}", {"If-Match": etag}
-        response = await self.http.call("PUT", path, json=body.model_dump(mode="json"), headers=headers)
+        response = await self.http.call("PUT", path, json=written(body), headers=headers)
         return parsed(response, ProposalView) if response.status_code == httpx.codes.ACCEPTED else policy(response)
 
     async def history(self, model: str) -> list[PolicyView]:

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from expunge.address import part
 from expunge.aio.http import Http
 from expunge.aio.paging import each
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.errors import StillOpen
 from expunge.models import (
     DeletionAccepted,
@@ -19,6 +19,7 @@ from expunge.models import (
     TicketState,
     TicketView,
 )
+from expunge.retries import idempotency
 from expunge.waiting import Patience, ticket_ended
 
 
@@ -56,8 +57,7 @@ class Tickets:
                 external_id=external_id,
                 deadline=deadline,
             )
-        headers = {"Idempotency-Key": str(uuid4()) if idempotency_key is None else idempotency_key}
-        return await self.http.post(DeletionAccepted, "/deletions", asked, headers=headers)
+        return await self.http.post(DeletionAccepted, "/deletions", asked, headers=idempotency(idempotency_key))
 
     async def get(self, ticket: UUID | str) -> TicketDetail:
         """One ticket with its obligations, the three facts and everything that happened to it."""

@@ -7,7 +7,8 @@ from uuid import UUID
 from expunge.address import part
 from expunge.aio.http import Http
 from expunge.aio.paging import each
-from expunge.answers import checked, parsed
+from expunge.answers import parsed
+from expunge.bodies import checked
 from expunge.models import (
     DeliveryPage,
     DeliveryState,

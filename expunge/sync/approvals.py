@@ -1,7 +1,7 @@
 """The approver's seat: the second person's consent that a model needs before it forgets much."""
 
 from expunge.address import part
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import ApprovalView, ApproveRequest, Instead, RefuseRequest
 from expunge.sync.http import Http
 

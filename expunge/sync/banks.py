@@ -1,7 +1,7 @@
 """The operator's seat, third part: reference banks."""
 
 from expunge.address import part
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import BankRequest, BankView
 from expunge.sync.http import Http
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from expunge.address import part
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.errors import StillOpen
 from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, RetrainRequest
 from expunge.sync.http import Http

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from expunge.address import address, key
 from expunge.answers import lost, parsed, refusal
 from expunge.bearer import Bearer
+from expunge.bodies import encoded
 from expunge.retries import Retry, Tries
 
 T = TypeVar("T")
@@ -45,8 +46,7 @@ class Http:
         take: Callable[[httpx.Response], T],
         *,
         params: dict[str, Any] | None = None,
-        json: Any = None,
-        content: Callable[[], Iterator[bytes]] | None = None,
+        content: Callable[[], Iterator[bytes]] | bytes | None = None,
         headers: dict[str, str] | None = None,
         repeatable: bool | None = None,
         timeout: Any = httpx.USE_CLIENT_DEFAULT,
@@ -57,8 +57,7 @@ class Http:
         Idempotency-Key; `repeatable` says otherwise, for a body that can be read once. Anything else is sent again only
         where no connection was made. Each try has the same headers.
         """
-        request_id = str(uuid4())
-        sent = {"User-Agent": "expunge-python", "X-Request-Id": request_id} | (headers or {})
+        sent = {"User-Agent": "expunge-python", "X-Request-Id": str(uuid4())} | (headers or {})
         if repeatable is None:
             repeatable = method in IDEMPOTENT or "Idempotency-Key" in sent
         tries = Tries(self.retry, repeatable=repeatable, now=self.clock())
@@ -67,8 +66,7 @@ class Http:
                 method,
                 self.base + path,
                 params=present(params),
-                json=json,
-                content=None if content is None else content(),
+                content=content() if callable(content) else content,
                 headers=sent,
                 timeout=timeout,
             )
@@ -83,16 +81,21 @@ class Http:
                 failure, fate = refusal(response)
             except httpx.RequestError as error:
                 failure, fate = lost(error, self.base, changes=method not in ("GET", "HEAD"))
-            failure.request_id = failure.request_id or request_id
+            failure.request_id = failure.request_id or sent["X-Request-Id"]
             pause = tries.pause(failure, fate, self.clock())
             if pause is None:
                 raise tries.outcome(failure) from None
             log.info("%s %s: %s; try %d in %.1f s", method, path, failure.code, tries.made + 1, pause)
             self.sleep(pause)
 
-    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def call(
+        self, method: str, path: str, *, json: Any = None, headers: dict[str, str] | None = None, **options: Any
+    ) -> httpx.Response:
         """The answer, read whole."""
-        return self.send(method, path, read, **options)
+        sent = dict(headers or {})
+        if json is not None:
+            options["content"], sent["Content-Type"] = encoded(json), "application/json"
+        return self.send(method, path, read, headers=sent, **options)
 
     def get(self, kind: type[T], path: str, /, **params: Any) -> T:
         return parsed(self.call("GET", path, params=params), kind)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from expunge.address import part
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import KeyMade, KeyRequest, KeyView, RotateRequest, Scope
 from expunge.sync.http import Http
 

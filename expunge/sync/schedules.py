@@ -1,7 +1,7 @@
 """Retrains that come by themselves."""
 
 from expunge.address import part
-from expunge.answers import checked
+from expunge.bodies import checked
 from expunge.models import OccurrenceView, ScheduleRequest, ScheduleView
 from expunge.sync.http import Http
 

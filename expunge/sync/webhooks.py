@@ -5,7 +5,8 @@ from typing import TypedDict, Unpack
 from uuid import UUID
 
 from expunge.address import part
-from expunge.answers import checked, parsed
+from expunge.answers import parsed
+from expunge.bodies import checked
 from expunge.models import (
     DeliveryPage,
     DeliveryState,

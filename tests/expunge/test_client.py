@@ -271,6 +271,23 @@ def test_a_single_id_is_not_taken_for_a_list_of_letters(driver: Driver) -> None:
     assert script.asked == []
 
 
+@pytest.mark.parametrize("key", ["", "ключ", "line\nfeed", "x" * 256])
+def test_an_idempotency_key_that_cannot_be_sent_is_refused(driver: Driver, key: str) -> None:
+    script = Script(httpx.ReadError)
+    with pytest.raises(Unprocessable, match="255 printable"):
+        driver.client(script.transport).tickets.submit("people", samples=["s-1"], idempotency_key=key)
+    assert script.asked == []
+
+
+def test_an_id_that_is_no_text_is_refused_and_not_repeated(driver: Driver) -> None:
+    script = Script(httpx.ReadError)
+    for wrong, said in (("s-17\ud800", "half a character"), (17, "sample_ids.0: Input should be a valid string")):
+        with pytest.raises(Unprocessable, match=said) as refused:
+            driver.client(script.transport).tickets.submit("people", samples=[wrong])
+        assert "17" not in str(refused.value)
+    assert script.asked == []
+
+
 def test_a_client_closes_what_it_opened_and_nothing_else() -> None:
     with Client(URL, KEY) as client:
         mine = client.http.http

@@ -8,7 +8,8 @@ is read, changed and put back whole. Words that an enum did not have yet are tak
 from collections.abc import Iterator
 from typing import Any
 
-from datamodel_code_generator import DataModelType, InputFileType, PythonVersion, generate
+from datamodel_code_generator import InputFileType, PythonVersion, generate
+from datamodel_code_generator.enums import DataModelType, DefaultValueType
 from datamodel_code_generator.format import Formatter
 
 from app.main import app
@@ -57,7 +58,7 @@ def source() -> str:
         use_double_quotes=True,
         use_single_line_docstring=True,
         strict_nullable=True,
-        deserialize_default_values=["enum"],
+        deserialize_default_values=[DefaultValueType.Enum],
         use_exact_imports=True,
         collapse_root_models=True,
         disable_future_imports=True,
@@ -73,7 +74,7 @@ def relaxed(schema: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
     """A schema without limits, titles, closed choices that have no name, and the refusal of unknown fields."""
     kept: dict[str, Any] = {}
     for name, value in schema.items():
-        if name in LIMITS or name == "title" or (name == "enum" and not top):
+        if name in LIMITS or name == "title" or (name in ("enum", "const") and not top):
             continue
         if name == "additionalProperties" and value is False:
             continue

@@ -1,0 +1,33 @@
+"""What a request's body is made of, and what is wrong with one, said without its values: they may be somebody's ids."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import ValidationError
+
+from expunge.errors import Unprocessable
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Around the making of a body: what cannot be one is refused as the service would refuse it."""
+    try:
+        yield
+    except ValidationError as error:
+        raise Unprocessable(f"{faults(error)}.", code="invalid") from None
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong where."""
+    found = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in found[:3])
+
+
+def encoded(body: Any) -> bytes:
+    """JSON as it is sent."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:  # its text would hold the value
+        raise Unprocessable("The body holds what JSON cannot: half a character, or a number that is none.") from None
