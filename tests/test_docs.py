@@ -127,7 +127,7 @@ def commands() -> set[str]:
 def test_commands_exist(path: Path) -> None:
     known = commands()
     groups = {command.partition(" ")[0] for command in known if " " in command}
-    for said in re.findall(r"(?:^|[`(\s])expunge ((?:[a-z]+)(?: [a-z]+)?)", code_of(path.read_text())):
+    for said in re.findall(r"(?<!from)(?:^|[`(\s])expunge ((?:[a-z]+)(?: [a-z]+)?)", code_of(path.read_text())):
         first, _, second = said.partition(" ")
         name = said if first in groups and second else first
         assert name in known | groups, f"{path.name}: expunge {said}"
