@@ -24,6 +24,11 @@ class Datasets:
 
         A file, or bytes, are sent again where the connection breaks off; what can be read once is not.
         """
+        given: object = manifest
+        if isinstance(given, str):
+            raise TypeError(
+                "a manifest is a Path to a file, bytes, or what makes bytes; write Path(...) for a file's name"
+            )
         again = isinstance(manifest, Path | bytes)
         path, headers = f"/datasets/{part(name)}", {"Content-Type": "text/csv"}
         response = await self.http.call(

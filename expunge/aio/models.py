@@ -54,7 +54,7 @@ class Models:
         """One version."""
         return await self.http.get(VersionView, f"/models/{part(reference)}")
 
-    async def weights(self, reference: str, to: Path, *, sha256: str | None = None) -> Weights:
+    async def weights(self, reference: str, to: Path | str, *, sha256: str | None = None) -> Weights:
         """Download a version's weights into a file that appears only when all of it has come and matches its digest.
 
         The digest is the one that the answer names; give `sha256`, from an audit report for example, to take no other.
@@ -62,7 +62,7 @@ class Models:
         """
 
         async def take(response: httpx.Response) -> Weights:
-            download = Download(to, promised(response, sha256))
+            download = Download(Path(to), promised(response, sha256))
             try:
                 async for chunk in response.aiter_bytes():
                     await anyio.to_thread.run_sync(download.write, chunk)

@@ -12,11 +12,11 @@ class System:
 
     async def live(self) -> None:
         """Return if the process answers. Says nothing about its servers."""
-        await self.http.call("GET", "/livez")
+        await self.http.get(dict[str, str], "/livez")
 
     async def ready(self) -> None:
         """Return if Postgres answers and has the schema the service needs. Raises `Unavailable` otherwise."""
-        await self.http.call("GET", "/readyz")
+        await self.http.get(dict[str, str], "/readyz")
 
     async def workers(self) -> list[WorkerView]:
         """Workers and beat, as each last wrote of itself."""

@@ -23,16 +23,13 @@ class Approvals:
         *,
         samples: int,
         why: str,
-        hours: float | None = None,
+        hours: float = 168,
         tickets_sha256: str | None = None,
     ) -> ApprovalView:
         """Let what the request names be forgotten: once, at most `samples`, and within `hours`."""
         with checked():
-            asked = ApproveRequest(samples=samples, why=why, tickets_sha256=tickets_sha256)
-            if hours is not None:
-                asked.hours = hours
-        sent = asked.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        return self.http.post(ApprovalView, f"/models/{part(model)}/approvals/{part(approval)}/approve", sent)
+            asked = ApproveRequest(samples=samples, why=why, hours=hours, tickets_sha256=tickets_sha256)
+        return self.http.post(ApprovalView, f"/models/{part(model)}/approvals/{part(approval)}/approve", asked)
 
     def refuse(self, model: str, approval: int, *, why: str, instead: Instead | str = Instead.WAIT) -> ApprovalView:
         """Refuse an update. The data stay removed: a retrain answers the tickets, or they wait."""

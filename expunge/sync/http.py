@@ -57,7 +57,10 @@ class Http:
         Idempotency-Key; `repeatable` says otherwise, for a body that can be read once. Anything else is sent again only
         where no connection was made. Each try has the same headers.
         """
-        sent = {"User-Agent": "expunge-python", "X-Request-Id": str(uuid4())} | (headers or {})
+        if not path.startswith("/"):  # behind the address, it would be read as more of the host
+            raise ValueError("a path begins with /")
+        sent = httpx.Headers({"User-Agent": "expunge-python", "X-Request-Id": str(uuid4())})
+        sent.update(headers)
         if repeatable is None:
             repeatable = method in IDEMPOTENT or "Idempotency-Key" in sent
         tries = Tries(self.retry, repeatable=repeatable, now=self.clock())

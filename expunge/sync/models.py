@@ -53,7 +53,7 @@ class Models:
         """One version."""
         return self.http.get(VersionView, f"/models/{part(reference)}")
 
-    def weights(self, reference: str, to: Path, *, sha256: str | None = None) -> Weights:
+    def weights(self, reference: str, to: Path | str, *, sha256: str | None = None) -> Weights:
         """Download a version's weights into a file that appears only when all of it has come and matches its digest.
 
         The digest is the one that the answer names; give `sha256`, from an audit report for example, to take no other.
@@ -61,7 +61,7 @@ class Models:
         """
 
         def take(response: httpx.Response) -> Weights:
-            download = Download(to, promised(response, sha256))
+            download = Download(Path(to), promised(response, sha256))
             try:
                 for chunk in response.iter_bytes():
                     download.write(chunk)

@@ -12,11 +12,11 @@ class System:
 
     def live(self) -> None:
         """Return if the process answers. Says nothing about its servers."""
-        self.http.call("GET", "/livez")
+        self.http.get(dict[str, str], "/livez")
 
     def ready(self) -> None:
         """Return if Postgres answers and has the schema the service needs. Raises `Unavailable` otherwise."""
-        self.http.call("GET", "/readyz")
+        self.http.get(dict[str, str], "/readyz")
 
     def workers(self) -> list[WorkerView]:
         """Workers and beat, as each last wrote of itself."""

@@ -1,6 +1,9 @@
 """The command line against the API in this process: what it sends, what it shows, and a sentence where it cannot go on."""
 
+import json
+import re
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -13,15 +16,18 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.cli import approvals, audit, console, datasets, models, policies, service, tickets
+from app.cli import approvals, audit, console, datasets, models, policies, schedules, service, tickets, webhooks
 from app.config import settings
 from app.db import transaction
 from app.errors import ServiceError
 from app.policy import PolicyBody
-from app.tables import Bank, Model, Policy, Ticket, Verdict, Version
-from expunge import Client, ExpungeError, Unauthenticated
+from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEndpoint
+from expunge import Client, ExpungeError, Retry, Unauthenticated
+from expunge.sync import paging
 from tests.app import story, test_banks
+from tests.app.webhooks.conftest import configured
 
+__all__ = ["configured"]  # a fixture
 Run = Callable[..., Result]
 
 
@@ -30,7 +36,7 @@ def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run
     """Call `expunge` with these arguments; what it refuses is raised."""
     service = Client("http://service", story.key("admin"), http=http)
     narrow = Console(width=80)
-    for module in (approvals, audit, datasets, models, policies, tickets):
+    for module in (approvals, audit, datasets, models, policies, schedules, tickets, webhooks):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)
 
@@ -229,6 +235,66 @@ def test_a_name_leads_nowhere_else(run: Run, name: str) -> None:
     for command in commands:
         with pytest.raises(ExpungeError):
             run(*command, "--", name)
+
+
+def test_a_list_may_be_longer_than_a_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "LARGEST", 3)
+    made = [str(story.submit(i, client="admin")) for i in range(8)]
+    shown = "".join(run("tickets", "list", "--limit", "7").output.split())
+    assert [ticket[:8] in shown for ticket in made] == [False] + [True] * 7
+    assert run("tickets", "list", "--limit", "0").exit_code == 2
+
+
+def test_a_report_is_read_and_kept_word_for_word(run: Run, http: TestClient) -> None:
+    shown = run("audit", "show", "m@current").output
+    assert "Not promised:" in shown
+    assert "retrain: publish" in shown
+    kept = run("audit", "show", "m@current", "--json").output
+    assert json.loads(kept[kept.index("{\n") :]) == http.get("/models/m@current/audit").json()
+
+
+def test_a_schedule_comes_and_goes(run: Run) -> None:
+    added = run("schedules", "add", "m", "0 3 * * 0").output
+    (number,) = re.findall(r"Schedule (\d+); next on ", added)
+    assert "0 3 * * 0" in run("schedules", "list").output
+    assert "Removed." in run("schedules", "remove", number).output
+    assert "0 3 * * 0" not in run("schedules", "list").output
+
+
+@pytest.mark.usefixtures("configured")
+def test_an_endpoint_is_kept_by_command(run: Run) -> None:
+    added = run("webhooks", "add", "https://hooks.example/in", "--event", "ticket.fulfilled", "--description", "desk")
+    (webhook,) = re.findall(r"webhook ([0-9a-f-]{36})", added.output)
+    assert added.output.split()[-1].startswith("whsec_")
+    run("webhooks", "change", webhook, "--url", "https://hooks.example/other", "--all-events")
+    (made,) = story.all_of(WebhookEndpoint)
+    assert (made.url, made.events, made.description) == ("https://hooks.example/other", None, "desk")
+    run("webhooks", "disable", webhook)
+    assert "disabled" in run("webhooks", "list").output
+    run("webhooks", "enable", webhook)
+    assert "old secret until" in run("webhooks", "rotate", webhook).output
+    assert "delivery" in run("webhooks", "deliveries", webhook, "--state", "pending").output
+    run("webhooks", "remove", webhook)
+    assert story.all_of(WebhookEndpoint) == []
+
+
+def test_a_service_that_is_not_there_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("EXPUNGE_API_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("EXPUNGE_API_KEY", "exp_0123456789ab_secret")
+        monkeypatch.setattr(console, "SOON", Retry(tries=2, first=0))
+        settings.cache_clear()
+        monkeypatch.setattr(sys, "argv", ["expunge", "models", "list"])
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            settings.cache_clear()
+    assert ended.value.code == 1
+    assert "No service answers at http://127.0.0.1" in capsys.readouterr().err
 
 
 def test_an_unknown_ticket_is_a_sentence(run: Run) -> None:

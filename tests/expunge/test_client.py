@@ -37,7 +37,7 @@ from expunge import (
     Unavailable,
     Unprocessable,
 )
-from expunge.models import PolicyBody, TicketDetail, TicketState
+from expunge.models import KeyMade, PolicyBody, TicketDetail, TicketState
 from tests.expunge.driver import KEY, URL, Driver, Script, problem
 
 TICKET: dict[str, Any] = json.loads((Path(__file__).parent / "ticket.json").read_text()) | {"timeline": []}
@@ -224,6 +224,11 @@ class TestWaiting:
         assert slept == sorted(slept)
         assert (slept[0], slept[-1]) == (0.5, 5)
 
+    def test_without_a_timeout_it_waits_for_as_long_as_it_takes(self, driver: Driver) -> None:
+        script = Script(*[ticket("working")] * 500, ticket("fulfilled"))
+        assert driver.client(script.transport).tickets.wait(TICKET["id"], timeout=None).state == "fulfilled"
+        assert driver.clock.now > 3600
+
     def test_a_cancelled_ticket_has_ended(self, driver: Driver) -> None:
         client = driver.client(Script(ticket("pending"), ticket("cancelled")).transport)
         assert client.tickets.wait(TICKET["id"]).state == TicketState.CANCELLED
@@ -286,6 +291,47 @@ def test_an_id_that_is_no_text_is_refused_and_not_repeated(driver: Driver) -> No
             driver.client(script.transport).tickets.submit("people", samples=[wrong])
         assert "17" not in str(refused.value)
     assert script.asked == []
+
+
+@pytest.mark.parametrize("path", ["models", ".evil.example/", "@evil.example/", ":81/models", ""])
+def test_a_path_leads_to_no_other_host(driver: Driver, path: str) -> None:
+    """Behind the address it would be read as more of the host, which would then be sent the key."""
+    script = Script(httpx.Response(200, json=[]))
+    with pytest.raises(ValueError, match="begins with /"):
+        driver.client(script.transport).request("GET", path)
+    assert script.asked == []
+    driver.client(script.transport).request("GET", "//evil.example/")
+    assert script.asked[0].url.host == "service.test"
+
+
+def test_a_name_of_a_file_is_not_taken_for_its_content(driver: Driver) -> None:
+    script = Script(httpx.ReadError)
+    with pytest.raises(TypeError, match="Path"):
+        driver.client(script.transport).datasets.load("people", "manifest.csv")
+    assert script.asked == []
+
+
+def test_a_secret_that_is_made_is_shown_by_name_alone() -> None:
+    """In a log line or a traceback that shows the answer; whoever asks for it by name has it."""
+    made = KeyMade.model_construct(prefix="0123456789ab", client="desk", key="exp_0123456789ab_hush")
+    assert "hush" not in repr(made) + str(made)
+    assert "desk" in repr(made)
+    assert made.key == "exp_0123456789ab_hush"
+
+
+def test_a_process_that_is_not_the_service_is_neither_alive_nor_ready(driver: Driver) -> None:
+    """A portal or a proxy may answer everything with a page and 200."""
+    client = driver.client(Script(httpx.Response(200, text="<html>please log in</html>")).transport)
+    for ask in (client.system.live, client.system.ready):
+        with pytest.raises(NotUnderstood):
+            ask()
+
+
+def test_an_idempotency_key_of_one_s_own_request_is_known_in_small_letters_too(driver: Driver) -> None:
+    script = Script(problem(503, "unavailable"), httpx.Response(200, json={}))
+    driver.client(script.transport).request("POST", "/new", json={"a": 1}, headers={"idempotency-key": "k"})
+    assert len(script.asked) == 2
+    assert script.asked[1].headers["content-type"] == "application/json"
 
 
 def test_a_client_closes_what_it_opened_and_nothing_else() -> None:

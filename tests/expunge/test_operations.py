@@ -1,5 +1,6 @@
 """Every operation of the service, done through the client against the service itself."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -80,21 +81,24 @@ def datasets_and_models(client: Any) -> None:
         client.datasets.load("people", [b"id\n", b"a\n"])
     model = client.models.register("m", "people", "digits", PolicyBody.model_validate(HELD))
     assert (model.name, model.current_version) == ("m", None)
-    client.models.register("n", "people", "digits", PolicyBody.model_validate(story.EAGER))
-    assert [each.name for each in client.models.all()] == ["m", "n"]
+    client.models.register("n", "people", "digits", story.EAGER)
+    client.models.register("o", "people", "digits")
+    assert [each.name for each in client.models.all()] == ["m", "n", "o"]
+    assert client.policies.get("n").policy.batching.max_wait_seconds == 0
     for row in story.all_of(story.Model):
         story.work(row.id)
 
 
 def tickets(client: Any) -> None:
     made = client.tickets.submit("people", samples=[story.sample(0)], subjects=["p-1"], external_id="case-1")
-    assert (made.counts.accepted, made.models) == (3, 2)
+    assert (made.counts.accepted, made.models) == (3, 3)
     assert client.tickets.get(made.id).external_id == "case-1"
     assert [each.id for each in client.tickets.each(external_id="case-1")] == [made.id]
     assert client.tickets.page(dataset="people", limit=1).items[0].id == made.id
     again = client.tickets.submit("people", samples=[story.sample(19)])
     assert client.tickets.cancel(again.id).state == TicketState.CANCELLED
     assert client.models.flush("m").pending_obligations == 1
+    client.models.flush("o")
     for row in story.all_of(story.Model):
         if row.name == "m":
             story.publish(story.closed(row.id), WEIGHTS)
@@ -114,6 +118,7 @@ def versions(client: Any, folder: Path) -> None:
     report = client.audit.report("m-v2")
     assert report.version.version == "m-v2"
     assert report.not_promised
+    assert json.loads(client.audit.json("m-v2"))["summary"] == report.summary
     page = client.audit.page("m-v2")
     assert "<style>" in page
     assert "<link" not in page

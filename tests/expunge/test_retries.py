@@ -1,6 +1,7 @@
 """When a request is sent again, and when never: on a transport that fails as it is told to, and a clock nobody waits for."""
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,21 @@ def test_a_manifest_that_can_be_read_once_is_sent_once(driver: Driver, tmp_path:
     assert driver.client(again.transport).datasets.load("d", file).samples == 1
     assert driver.client(away.transport).datasets.load("d", b"id\na\n").samples == 1
     assert len(again.asked) == len(away.asked) == 2
+
+
+def test_a_manifest_is_sent_as_it_is_made(driver: Driver) -> None:
+    """From whatever gives bytes; where the client awaits, also from what is awaited."""
+
+    async def awaited() -> AsyncIterator[bytes]:
+        yield b"id\n"
+        yield b"a\n"
+
+    script = Script(problem(409, "conflict"))
+    for manifest in ([b"id\n", b"a\n"], *([awaited()] if driver.awaits else [])):
+        with pytest.raises(Conflict):
+            driver.client(script.transport).datasets.load("d", manifest)
+    assert {request.content for request in script.asked} == {b"id\na\n"}
+    assert {request.headers["content-type"] for request in script.asked} == {"text/csv"}
 
 
 def test_retry_after_is_kept_to(driver: Driver) -> None:
