@@ -14,7 +14,7 @@ def approvals(name: str) -> None:
     table = Table(
         "request", Column("state", no_wrap=True), "samples", "share of cap", "asked by", "deadline", "decision"
     )
-    rows = api().approvals.all(name)
+    rows = api().approvals.newest(name)
     for row in rows:
         state = f"{row.state}, {row.instead}" if row.instead else row.state
         share = f"{row.share:.1%} of {row.cap:.1%}"

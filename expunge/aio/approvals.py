@@ -12,8 +12,8 @@ class Approvals:
     def __init__(self, http: Http) -> None:
         self.http = http
 
-    async def all(self, model: str, limit: int | None = None) -> list[ApprovalView]:
-        """What waits for approval, or did, newest first."""
+    async def newest(self, model: str, limit: int = 50) -> list[ApprovalView]:
+        """What waits for approval, or did, newest first; 200 at most."""
         return await self.http.get(list[ApprovalView], f"/models/{part(model)}/approvals", limit=limit)
 
     async def approve(

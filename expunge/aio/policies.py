@@ -37,8 +37,8 @@ class Policies:
         """Every policy the model ever had, newest first."""
         return await self.http.get(list[PolicyView], f"/policies/{part(model)}/history")
 
-    async def proposals(self, model: str, limit: int | None = None) -> list[ProposalView]:
-        """Policies that wait, or waited, for somebody else's approval, newest first."""
+    async def proposals(self, model: str, limit: int = 50) -> list[ProposalView]:
+        """Policies that wait, or waited, for somebody else's approval, newest first; 200 at most."""
         return await self.http.get(list[ProposalView], f"/policies/{part(model)}/proposals", limit=limit)
 
     async def approve(self, model: str, proposal: int, why: str) -> Policy:

@@ -26,6 +26,6 @@ class Schedules:
         """Stop a schedule; its past occurrences stay."""
         self.http.call("DELETE", f"/schedules/{part(schedule)}")
 
-    def occurrences(self, schedule: int, limit: int | None = None) -> list[OccurrenceView]:
-        """Past due times, newest first, with the batch each opened."""
+    def occurrences(self, schedule: int, limit: int = 50) -> list[OccurrenceView]:
+        """Past due times, newest first, with the batch each opened; 200 at most."""
         return self.http.get(list[OccurrenceView], f"/schedules/{part(schedule)}/occurrences", limit=limit)

@@ -132,7 +132,7 @@ def approvals(client: Any, second: Any) -> None:
     made = client.tickets.submit("people", samples=[story.sample(i) for i in range(4, 12)])
     (model,) = [row for row in story.all_of(story.Model) if row.name == "m"]
     assert story.close(model.id) is None
-    (asked,) = second.approvals.all("m")
+    (asked,) = second.approvals.newest("m")
     with pytest.raises(Forbidden):
         client.approvals.approve("m", asked.id, samples=asked.samples, why="mine")
     refused = second.approvals.refuse("m", asked.id, why="too many")
