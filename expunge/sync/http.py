@@ -62,7 +62,7 @@ class Http:
         sent = httpx.Headers({"User-Agent": "expunge-python", "X-Request-Id": str(uuid4())})
         sent.update(headers)
         if repeatable is None:
-            repeatable = method in IDEMPOTENT or "Idempotency-Key" in sent
+            repeatable = method.upper() in IDEMPOTENT or "Idempotency-Key" in sent
         tries = Tries(self.retry, repeatable=repeatable, now=self.clock())
         while True:
             request = self.http.build_request(
@@ -83,7 +83,7 @@ class Http:
                     response.close()
                 failure, fate = refusal(response)
             except httpx.RequestError as error:
-                failure, fate = lost(error, self.base, changes=method not in ("GET", "HEAD"))
+                failure, fate = lost(error, self.base, changes=method.upper() not in ("GET", "HEAD"))
             failure.request_id = failure.request_id or sent["X-Request-Id"]
             pause = tries.pause(failure, fate, self.clock())
             if pause is None:

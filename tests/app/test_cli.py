@@ -22,7 +22,7 @@ from app.db import transaction
 from app.errors import ServiceError
 from app.policy import PolicyBody
 from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEndpoint
-from expunge import Client, ExpungeError, Retry, Unauthenticated
+from expunge import Client, ExpungeError, Quarantined, Retry, Unauthenticated
 from expunge.sync import paging
 from tests.app import story, test_banks
 from tests.app.webhooks.conftest import configured
@@ -81,6 +81,9 @@ def test_files_that_cannot_be_read_end_in_a_sentence(run: Run, tmp_path: Path) -
     with pytest.raises(ServiceError, match="UTF-8"):
         run(*SUBMIT, "--file", "-", stdin=b"\xff\xfe\x00")
     assert story.all_of(Ticket) == []
+    file.write_text("[1]", encoding="utf-8")
+    with pytest.raises(ServiceError, match="binary holds no JSON object"):
+        run(*register, str(file))
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.parquet", "MANIFEST.PARQUET"])
@@ -235,6 +238,21 @@ def test_a_name_leads_nowhere_else(run: Run, name: str) -> None:
     for command in commands:
         with pytest.raises(ExpungeError):
             run(*command, "--", name)
+
+
+def test_a_ticket_is_followed_to_its_end(run: Run) -> None:
+    (model,) = story.all_of(Model)
+    answered = story.submit(1, client="admin")
+    story.work(model.id)
+    assert "fulfilled: m-v2" in run("tickets", "watch", str(answered)).output
+    shown = run("tickets", "show", str(answered)).output
+    assert "ticket.accepted" in shown
+    assert "m-v2" in shown
+    held = story.submit(2, client="admin")
+    story.close(model.id)
+    story.exhaust(model.id)
+    with pytest.raises(Quarantined, match="held for an operator: it broke"):
+        run("tickets", "watch", str(held))
 
 
 def test_a_list_may_be_longer_than_a_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,6 +332,8 @@ def test_an_idempotency_key_of_one_s_own_request_is_known_in_small_letters_too(d
     driver.client(script.transport).request("POST", "/new", json={"a": 1}, headers={"idempotency-key": "k"})
     assert len(script.asked) == 2
     assert script.asked[1].headers["content-type"] == "application/json"
+    again = Script(problem(503, "unavailable"), httpx.Response(200, json={}))
+    assert driver.client(again.transport).request("get", "/new").status_code == 200
 
 
 def test_a_client_closes_what_it_opened_and_nothing_else() -> None:
