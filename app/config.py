@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError
 from typing_extensions import override
 
 from app.scopes import Scope
+from expunge.evidence import notes
 
 # A Unix socket path may have 107 bytes; Postgres appends "/.s.PGSQL.5432" to its folder.
 SOCKET_FOLDER_LIMIT = 90
@@ -209,6 +210,19 @@ class Settings(BaseSettings):
 
     webhook_secret: Annotated[SecretStr, AfterValidator(a_secret)] | None = Field(
         default=None, description="What webhook secrets are derived from, 32 characters or more"
+    )
+    signing_secret: Annotated[SecretStr, AfterValidator(a_secret)] | None = Field(
+        default=None, description="What the keys that sign evidence are derived from, 32 characters or more"
+    )
+    log_origin: Annotated[str, AfterValidator(notes.check_name)] | None = Field(
+        default=None, description="What the log calls itself in checkpoints, such as `example.com/expunge`"
+    )
+    checkpoint_url: Annotated[str, AfterValidator(a_store)] | None = Field(
+        default=None, description="Folder or bucket, apart from the database, where signed checkpoints are published"
+    )
+    checkpoint_seconds: float = Field(default=60.0, gt=0, description="How often the log's growth is checkpointed")
+    salt_days: int | None = Field(
+        default=None, ge=0, description="Days after a ticket has ended until its salt is destroyed; unset: kept"
     )
     webhook_allow: Annotated[str, AfterValidator(networks)] | None = Field(
         default=None, description="Private networks that webhooks may reach, such as `10.0.0.0/8,fd00::/8`"

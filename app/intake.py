@@ -51,10 +51,10 @@ ACCEPT = """
         FROM named
     ), made AS (
         INSERT INTO ticket (id, client, dataset_id, reason, risk_tier, external_id, state, accepted, unknown,
-                            already_forgotten, pending_elsewhere, deadline_at, data_removed_at)
+                            already_forgotten, pending_elsewhere, deadline_at, data_removed_at, salt)
         SELECT %(ticket_id)s, %(client)s, source.id, %(reason)s, %(risk_tier)s, %(external_id)s, 'pending',
                samples - already_forgotten - pending_elsewhere, unknown,
-               already_forgotten, pending_elsewhere, %(deadline_at)s, now()
+               already_forgotten, pending_elsewhere, %(deadline_at)s, now(), %(salt)s
         FROM met, source WHERE samples > 0
         ON CONFLICT (client, external_id) DO NOTHING
         RETURNING id, dataset_id

@@ -25,7 +25,21 @@ from app.db import bound, check_schema, engine, too_slow
 from app.description import describe
 from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
 from app.headers import Headers
-from app.routes import approvals, banks, datasets, deletions, keys, models, pages, policies, retrains, system, webhooks
+from app.routes import (
+    approvals,
+    audit,
+    banks,
+    datasets,
+    deletions,
+    keys,
+    models,
+    pages,
+    policies,
+    retrains,
+    system,
+    transparency,
+    webhooks,
+)
 
 log = structlog.get_logger()
 
@@ -223,6 +237,24 @@ def on_defect(error: Exception) -> Response:
     return problem(ServiceError(OURS))
 
 
+# In the order of the description's sections.
+ROUTES = (
+    deletions,
+    datasets,
+    models,
+    audit,
+    approvals,
+    banks,
+    policies,
+    retrains,
+    webhooks,
+    keys,
+    transparency,
+    system,
+    pages,
+)
+
+
 def make_app() -> FastAPI:
     app = FastAPI(
         title="Expunge",
@@ -243,7 +275,7 @@ def make_app() -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    for module in (deletions, datasets, models, approvals, banks, policies, retrains, webhooks, keys, system, pages):
+    for module in ROUTES:
         app.include_router(module.router)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # the way that FastAPI has for it
     return app

@@ -1,5 +1,7 @@
 """Server-rendered pages: which form a client prefers, and Jinja2 with escaping always on."""
 
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,9 +39,24 @@ templates = Jinja2Templates(directory=HERE / "templates")
 templates.env.filters |= {"moment": moment, "signed": signed}
 
 
-def prefers_html(accept: str) -> bool:
-    """Whether an Accept header ranks HTML above JSON; a client that names neither gets JSON."""
-    ranks = {"text/html": 0.0, "application/json": 0.0}
+LINK = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([a-z-]+\.css)"[^>]*>')
+
+
+def inlined(page: str, sheet: Callable[[str], str]) -> str:
+    """The page with its styles in it, whole in one file. `sheet` gives a stylesheet's text by its name."""
+    return LINK.sub(lambda found: f"<style>\n{sheet(found[1])}</style>", page)
+
+
+def standalone(name: str, context: dict[str, Any]) -> str:
+    """A page that is kept as a file, where there is no service beside it."""
+    page = templates.get_template(name).render(context | {"standalone": True})
+    return inlined(page, lambda sheet: (STATIC / sheet).read_text(encoding="utf-8"))
+
+
+def preferred(accept: str, offered: Sequence[str]) -> str:
+    """The media type of those offered that an Accept header ranks highest. The first is the default: a client that names none
+    of them gets it, and so does one that ranks others no higher."""
+    ranks = dict.fromkeys(offered, 0.0)
     for part in accept.split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
@@ -49,7 +66,7 @@ def prefers_html(accept: str) -> bool:
             weight = 0.0
         if kind in ranks:
             ranks[kind] = max(ranks[kind], weight)
-    return ranks["text/html"] > ranks["application/json"]
+    return max(offered, key=lambda kind: ranks[kind])
 
 
 def render(request: Request, name: str, context: dict[str, Any], headers: dict[str, str]) -> Response:

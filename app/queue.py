@@ -26,6 +26,7 @@ PURGE = "expunge.purge"
 REFERENCE = "expunge.reference"
 RELAY = "expunge.relay"
 DELIVER = "expunge.deliver"
+CHECKPOINT = "expunge.checkpoint"
 CANARY = "expunge.canary"
 """Does nothing: by it an idle worker of the heavy queue hears that it still hears."""
 RUNG_BY = "expunge_request_id"
@@ -33,7 +34,16 @@ RUNG_BY = "expunge_request_id"
 
 HEAVY = "celery"
 LIGHT = "light"
-ROUTES = {WORK: HEAVY, REFERENCE: HEAVY, CANARY: HEAVY, SWEEP: LIGHT, PURGE: LIGHT, RELAY: LIGHT, DELIVER: LIGHT}
+ROUTES = {
+    WORK: HEAVY,
+    REFERENCE: HEAVY,
+    CANARY: HEAVY,
+    SWEEP: LIGHT,
+    PURGE: LIGHT,
+    RELAY: LIGHT,
+    DELIVER: LIGHT,
+    CHECKPOINT: LIGHT,
+}
 """Every task's queue."""
 
 
@@ -77,6 +87,11 @@ def make_celery() -> Celery:
             "sweep": {"task": SWEEP, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
             "relay": {"task": RELAY, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
             "canary": {"task": CANARY, "schedule": conf.sweep_seconds, "options": {"expires": conf.sweep_seconds}},
+            "checkpoint": {
+                "task": CHECKPOINT,
+                "schedule": conf.checkpoint_seconds,
+                "options": {"expires": conf.checkpoint_seconds},
+            },
             "purge": {"task": PURGE, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",

@@ -33,6 +33,7 @@ from app.tables import (
     Version,
     VersionKind,
 )
+from expunge.evidence.measured import measured_sha256
 
 RETRAIN = "retrain"
 """The last rung, which is exact: what bounds approximate ones is no concern of its."""
@@ -331,6 +332,7 @@ def record_verdict(
         decision=judgement.decision,
         weights=weights_digest,
         reasons=judgement.reasons,
+        measured=measured_sha256({"method": method, "statistics": statistics, "thresholds": thresholds}),
     )
     return verdict.id, judgement
 

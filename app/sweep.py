@@ -51,6 +51,8 @@ def purge() -> int:
     with transaction() as session:
         tickets.forget_old_keys(session, settings().idempotency_days)
         tickets.forget_old_counts(session)
+        if (days := settings().salt_days) is not None:
+            tickets.destroy_salts(session, days)
         versions.expire_weights(session)
     deliveries.purge()
     return store.collect(referenced)

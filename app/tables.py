@@ -340,6 +340,8 @@ class Ticket(Base):
     data_releasable_at: Mapped[datetime | None]
     """Nothing here needs the raw samples any more; their owner may destroy them."""
     closed_at: Mapped[datetime | None]
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Of the commitment that stands in the log; null once it was destroyed, and for tickets of earlier releases."""
     dataset: Mapped[Dataset] = relationship()
     obligations: Mapped[list["Obligation"]] = relationship(back_populates="ticket", order_by="Obligation.model_id")
     __table_args__ = (
@@ -774,6 +776,42 @@ class AuditHead(Base):
     seq: Mapped[int]
     hash: Mapped[bytes] = mapped_column(LargeBinary)
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
+class AuditTile(Base):
+    """256 hashes of the log's Merkle tree, side by side on level `8 * height`, and the root over them. Written once each is
+    full; they follow from the events, and spare reading those again."""
+
+    __tablename__ = "audit_tile"
+    height: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Checkpoint(Base):
+    """A tree head that was signed: the log had so many events, with this root."""
+
+    __tablename__ = "checkpoint"
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(ForeignKey("signing_key.fingerprint"), primary_key=True)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[str]
+    """As it was signed, byte for byte."""
+    signed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    published_at: Mapped[datetime | None]
+
+
+class SigningKey(Base):
+    """The public halves of keys that signed something, from their first use on: a rotation leaves the old ones readable."""
+
+    __tablename__ = "signing_key"
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the Ed25519 key's DER encoding."""
+    statements: Mapped[str]
+    weights: Mapped[str]
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Installation(Base):

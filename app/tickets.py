@@ -5,6 +5,7 @@ an answer 202 means that all of them are on disk, and any other answer that none
 """
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from app.tables import (
     TicketState,
     Tombstone,
 )
+from expunge.evidence.commitment import SALT_BYTES, commitment
 
 # From -> to. A state that is missing here is final.
 TRANSITIONS: dict[TicketState, frozenset[TicketState]] = {
@@ -79,16 +81,17 @@ def submit(
     Raises `InFlight`, `KeyReused`, `Conflict` (external id taken), `NotFound` (dataset), `NothingKnown`, `TooMany`. Two tickets
     that race for one sample may both count it as accepted; both then carry an obligation, so neither can be lost.
     """
-    ticket_id, digest = uuid4(), hashlib.sha256(body).digest()
+    ticket_id, digest, salt = uuid4(), hashlib.sha256(body).digest(), secrets.token_bytes(SALT_BYTES)
     with cursor(session) as opened:
-        values = vars(asked) | {"ticket_id": ticket_id, "client": client, "key": key, "digest": digest}
+        values = vars(asked) | {"ticket_id": ticket_id, "client": client, "key": key, "digest": digest, "salt": salt}
         met = intake.accept(opened, values)
         if met.earlier_ticket is not None:
             return replay(session, met, digest)
         dataset_id = dataset_of(session, client, asked, key, met)
         if ids_per_day is not None:
             intake.count_ids(opened, client, len(asked.sample_ids) + len(asked.subject_ids), ids_per_day)
-        owing = owe(session, opened, client, asked, ticket_id, dataset_id, met.counts)
+        committed = commitment(salt, asked.sample_ids, asked.subject_ids)
+        owing = owe(session, opened, client, asked, ticket_id, dataset_id, met.counts, committed)
     if not owing:  # every model has forgotten the samples already, or none was ever trained on them
         settle(session, [ticket_id])
     state = TicketState.PENDING if owing else TicketState.FULFILLED
@@ -137,10 +140,13 @@ def owe(
     ticket_id: UUID,
     dataset_id: int,
     counts: Counts,
+    committed: str,
 ) -> list[int]:
-    """Fan out: an obligation for each model that still holds some of the samples, and the event that says so. Returns
-    those models' ids. Where training was unlawful, a model that was made to forget them approximately owes a retrain."""
+    """Fan out: an obligation for each model that still holds some of the samples, and the event that says so, with the
+    commitment to the ids. Returns those models' ids. Where training was unlawful, a model that was made to forget them
+    approximately owes a retrain."""
     told = {"dataset": asked.dataset, "reason": asked.reason, "risk_tier": asked.risk_tier} | vars(counts)
+    told["commitment"] = committed
     common = {"ticket_id": ticket_id, "deadline_at": asked.deadline_at}
     if not counts.already_forgotten and not counts.pending_elsewhere:  # nobody named any of them before: all hold all
         values = common | {"dataset_id": dataset_id, "samples": counts.samples}
@@ -154,6 +160,17 @@ def owe(
         session.execute(insert(Obligation), rows)
     audit.append(session, "ticket.accepted", client, ticket_id=ticket_id, models=list(held), **told)
     return list(held)
+
+
+def destroy_salts(session: Session, days: int) -> int:
+    """Destroy the salts of tickets that ended so long ago, ten thousand at a time: from then on nothing leads from the log to
+    an id that such a ticket named. Returns how many went; the log says so of each."""
+    over = func.now() - timedelta(days=days)
+    due = select(Ticket.id).where(Ticket.salt.is_not(None), Ticket.closed_at < over).order_by(Ticket.id).limit(10_000)
+    gone = session.scalars(due.with_for_update(skip_locked=True)).all()
+    session.execute(update(Ticket).where(among(Ticket.id, gone)).values(salt=None))
+    audit.append_each(session, "ticket.salt_destroyed", "expunge", gone)
+    return len(gone)
 
 
 def before(to: TicketState) -> list[TicketState]:

@@ -17,11 +17,12 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app import logs, presence, sweep, tracing
+from app import checkpoints, logs, presence, sweep, tracing
 from app.config import settings
 from app.db import bound, engine, transaction
 from app.queue import (
     CANARY,
+    CHECKPOINT,
     DELIVER,
     HEAVY,
     PURGE,
@@ -187,6 +188,13 @@ def begin_no_more_calls(**_: object) -> None:
 @celery.task(name=CANARY)
 def canary() -> None:
     """Nothing: that it was received is all."""
+
+
+@celery.task(name=CHECKPOINT)
+def checkpoint() -> None:
+    """Sign the log's growth and publish it."""
+    if checkpoints.publish():
+        ring(RELAY)  # webhooks are told
 
 
 @celery.task(name=PURGE)

@@ -19,7 +19,7 @@ from app.cli.console import console
 from app.config import Settings, settings
 from app.db import alembic_config, engine
 from app.errors import ServiceError
-from app.webhooks import keys
+from app.installation import make_files
 from embedded.lock import exclusive
 from embedded.postgres import PostgresServer
 from embedded.processes import wait_for
@@ -102,7 +102,7 @@ def make_home(home: Path) -> None:
         raise ServiceError(f"The data folder {home} cannot be made: {error.strerror}. Name another.") from None
     if not os.access(home, os.W_OK | os.X_OK):
         raise ServiceError(f"The data folder {home} cannot be written to. Name another, or mend its permissions.")
-    keys.make_file(home)
+    make_files(home)
 
 
 def find_free(host: str, port: int) -> None:

@@ -181,7 +181,8 @@ def write(session: Session, made: Segment, file: IO[bytes]) -> None:
             for row in part:
                 out.write(line({"event": {"seq": row.seq, "body": row.body, "hash": row.hash.hex()}}))
                 if row.kind == "ticket.accepted" and row.ticket_id in told:
-                    out.write(line({"ticket": told[row.ticket_id]}))
+                    committed = json.loads(row.body)["data"].get("commitment")
+                    out.write(line({"ticket": told[row.ticket_id] | {"commitment": committed}}))
 
 
 def line(body: dict[str, Any]) -> bytes:
@@ -216,6 +217,7 @@ def told(row: Ticket, key: Idempotency | None, ordinals: list[int]) -> dict[str,
         "deadline_at": row.deadline_at.isoformat() if row.deadline_at else None,
         "created_at": row.created_at.isoformat(),
         "key": {"key": key.key, "digest": key.request_digest.hex(), "at": key.created_at.isoformat()} if key else None,
+        "salt": row.salt.hex() if row.salt is not None else None,
         "ordinals": ordinals,
     }
 

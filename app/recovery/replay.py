@@ -168,6 +168,7 @@ def readmit(session: Session, ticket_id: UUID, dataset_id: int, told: dict[str, 
         "deadline_at": moment(told["deadline_at"]),
         "created_at": moment(told["created_at"]),
         "data_removed_at": moment(told["created_at"]),
+        "salt": bytes.fromhex(told["salt"]) if told.get("salt") else None,  # journals of earlier releases have none
     }
     copied = ("client", "reason", "risk_tier", "accepted", "unknown", "already_forgotten", "pending_elsewhere")
     session.execute(insert(Ticket).values(made | {name: told[name] for name in copied}))
@@ -192,6 +193,7 @@ def readmit(session: Session, ticket_id: UUID, dataset_id: int, told: dict[str, 
         reason=told["reason"],
         risk_tier=told["risk_tier"],
         samples=len(told["ordinals"]),
+        commitment=told.get("commitment"),
         replayed={"at": told["created_at"], "was": told["state"]},
     )
     if not held:

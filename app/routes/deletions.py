@@ -1,16 +1,19 @@
 """The compliance tool's seat: submit, follow, list, cancel."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse
 from starlette.background import BackgroundTask
 
 from app import cursors, logs, tickets, views
 from app.auth import MayFollow, MaySubmit
 from app.config import settings
 from app.db import transaction
-from app.errors import Conflict, InFlight, NotFound, TooLarge, Unprocessable, may_answer
+from app.errors import Conflict, InFlight, NotConfigured, NotFound, TooLarge, Unprocessable, may_answer
+from app.evidence import papers
+from app.pages import preferred
 from app.queue import due, nudge
 from app.schemas import DeletionAccepted, DeletionRequest, TicketDetail, TicketPage, TicketView
 from app.tables import TicketState
@@ -75,6 +78,38 @@ def show(ticket_id: UUID, who: MayFollow) -> TicketDetail:
     with transaction() as session:
         ticket = tickets.get(session, who.sees, ticket_id)
         return TicketDetail(**views.ticket(ticket).model_dump(), timeline=tickets.timeline(session, ticket))
+
+
+Form = Annotated[Literal["json", "pdf"] | None, Query(alias="format", description="Instead of the Accept header")]
+Accept = Annotated[str, Header()]
+Responses = dict[int | str, dict[str, Any]]
+ON_PAPER: Responses = {200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.get("/{ticket_id}/receipt", responses=may_answer(NotConfigured) | ON_PAPER)
+def receipt(ticket_id: UUID, who: MayFollow, accept: Accept = "application/json", form: Form = None) -> Response:
+    """The signed receipt: what was asked, when, and the commitment to the ids that it named."""
+    with transaction() as session:
+        paper = papers.receipt(session, tickets.get(session, who.sees, ticket_id))
+    return handed_out(papers.RECEIPT, paper, form, accept)
+
+
+@router.get("/{ticket_id}/statement", responses=may_answer(Conflict, NotConfigured) | ON_PAPER)
+def statement(ticket_id: UUID, who: MayFollow, accept: Accept = "application/json", form: Form = None) -> Response:
+    """The signed statement of a ticket that has ended: what was done to which models, and what is not claimed."""
+    with transaction() as session:
+        paper = papers.statement(session, tickets.get(session, who.sees, ticket_id))
+    return handed_out(papers.STATEMENT, paper, form, accept)
+
+
+def handed_out(kind: str, paper: dict[str, Any], form: str | None, accept: str) -> Response:
+    """The signed JSON, or the same in print."""
+    envelope = papers.signed(kind, paper)
+    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+    if (form or preferred(accept, ["application/json", "application/pdf"]).rpartition("/")[2]) == "json":
+        return JSONResponse(envelope, headers=headers)
+    headers["Content-Disposition"] = f'inline; filename="{paper["kind"]}-{paper["ticket"]}.pdf"'
+    return Response(papers.pdf(paper, envelope), media_type="application/pdf", headers=headers)
 
 
 @router.post("/{ticket_id}/cancel", responses=may_answer(Conflict))

@@ -1,14 +1,14 @@
-"""The reviewer's seat, and the ML engineer's second half: models, versions, weights, and why a version may be trusted."""
+"""The ML engineer's second half: models, versions, weights."""
 
 import base64
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Path, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, BackgroundTasks, Path, Response
+from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from app import batches, evidence, pages, runs, store, versions, views
+from app import batches, runs, store, versions, views
 from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
 from app.errors import Conflict, Gone, NotFound, may_answer
@@ -98,25 +98,3 @@ def weights(reference: Reference, who: MayAudit) -> StreamingResponse:
         "Content-Disposition": f'attachment; filename="{name}.safetensors"',
     }
     return StreamingResponse(store.chunks(digest), media_type="application/octet-stream", headers=headers)
-
-
-@router.get(
-    "/{reference}/audit",
-    response_model=evidence.Report,
-    responses={
-        200: {
-            "content": {"text/html": {"schema": {"type": "string"}}},
-            "description": "JSON, or HTML when the client prefers it",
-        }
-    },
-)
-def audit(
-    reference: Reference, request: Request, who: MayAudit, accept: Annotated[str, Header()] = "application/json"
-) -> Response:
-    """Why this version may be trusted, and what the report does not promise."""
-    with transaction() as session:
-        report = evidence.report(session, versions.resolve(session, reference))
-    vary = {"Vary": "Accept", "Cache-Control": "no-store"}
-    if pages.prefers_html(accept):
-        return pages.render(request, "audit.html", {"report": report}, vary)
-    return JSONResponse(report.model_dump(mode="json"), headers=vary)

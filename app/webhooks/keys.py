@@ -8,46 +8,15 @@ another installation's secret notices before it signs with a key that nobody exp
 import base64
 import hashlib
 import hmac
-import os
-import secrets
-from pathlib import Path
 from uuid import UUID
 
-from app.config import settings
 from app.errors import NotConfigured
-
-SECRET_BYTES = 32
-
-
-def installation_key() -> bytes | None:
-    """What EXPUNGE_WEBHOOK_SECRET says, else what `expunge up` keeps in the data folder; None where there is neither."""
-    named = settings().webhook_secret
-    if named is not None:
-        return named.get_secret_value().encode()
-    try:
-        return kept(settings().home).read_bytes() or None
-    except FileNotFoundError:
-        return None
-
-
-def kept(home: Path) -> Path:
-    """The file with the secret of an installation on one machine."""
-    return home / "webhook-secret"
-
-
-def make_file(home: Path) -> None:
-    """Make up the secret of an installation on one machine, once: for its owner alone, whole or not at all."""
-    if kept(home).exists():
-        return
-    fresh = home / f".webhook-secret-{os.getpid()}"
-    fresh.touch(mode=0o600)
-    fresh.write_text(secrets.token_urlsafe(SECRET_BYTES))
-    fresh.rename(kept(home))
+from app.installation import Secret, secret
 
 
 def derive(endpoint_id: UUID, number: int) -> bytes:
     """The endpoint's secret of that number. Raises `NotConfigured` where the installation has no secret of its own."""
-    key = installation_key()
+    key = secret(Secret.WEBHOOKS)
     if key is None:
         raise NotConfigured(
             "Webhooks need EXPUNGE_WEBHOOK_SECRET on the API and the light worker: the same 32 characters or more on each."

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.webhooks import deliveries, keys, sending
+from app.installation import Secret, secret
+from app.webhooks import deliveries, sending
 from app.webhooks.sending import Outcome, Word
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ class Senders:
 
     def wake(self) -> None:
         """Let one more thread look for work; each that finds some wakes the next."""
-        if keys.installation_key() is None:
+        if secret(Secret.WEBHOOKS) is None:
             log.warning("webhooks.not_configured", needs="EXPUNGE_WEBHOOK_SECRET")
             return
         with self.lock:

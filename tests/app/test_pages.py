@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.pages import moment, prefers_html
+from app.pages import moment, preferred
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -26,7 +26,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
     ],
 )
 def test_html_only_where_it_is_preferred(accept: str, html: bool) -> None:
-    assert prefers_html(accept) is html
+    assert (preferred(accept, ["application/json", "text/html"]) == "text/html") is html
 
 
 def test_moments_are_shown_to_the_second() -> None:

@@ -1,0 +1,85 @@
+"""The audit log as the Merkle tree of RFC 9162: event n is leaf n - 1, and its entry is the event's text.
+
+So an event is in the tree by being in the log, in the same commit as the change it tells of, and appending costs nothing
+more. Hashes of subtrees that are full never change; `grow` keeps them, 256 side by side in a tile, so that a root or a proof
+reads a few tiles and fewer than 256 events, however long the log is.
+"""
+
+from collections.abc import Iterator
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.tables import AuditEvent, AuditHead, AuditTile
+from expunge.evidence.merkle import HASH_BYTES, complete, leaf_hash
+
+HEIGHT = 8
+WIDTH = 1 << HEIGHT
+AT_ONCE = 64
+"""Tiles that one statement writes."""
+
+
+class Tree:
+    """Hashes of complete subtrees, for one session: `node` is what `merkle` asks for."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.read: dict[tuple[int, int], list[bytes]] = {}
+
+    def node(self, level: int, index: int) -> bytes:
+        height, inside = divmod(level, HEIGHT)
+        tile, first = divmod(index << inside, WIDTH)
+        return complete(self.row(height, tile)[first : first + (1 << inside)])
+
+    def row(self, height: int, number: int) -> list[bytes]:
+        """The hashes of a tile, as far as there are any."""
+        if (height, number) not in self.read:
+            query = select(AuditTile.hashes).where(AuditTile.height == height, AuditTile.number == number)
+            kept = self.session.scalar(query)
+            self.read[height, number] = self.begun(height, number) if kept is None else cut(kept)
+        return self.read[height, number]
+
+    def begun(self, height: int, number: int) -> list[bytes]:
+        """Those of a tile that is not full: from events, or from the roots of the tiles beneath."""
+        first = number * WIDTH
+        if height == 0:
+            return leaves(self.session, first, first + WIDTH)
+        query = select(AuditTile.root).where(AuditTile.height == height - 1).order_by(AuditTile.number)
+        return list(self.session.scalars(query.where(AuditTile.number.between(first, first + WIDTH - 1))))
+
+
+def leaves(session: Session, begin: int, end: int) -> list[bytes]:
+    """Hashes of the leaves [begin, end), as far as there are any."""
+    query = select(AuditEvent.body).where(AuditEvent.seq > begin, AuditEvent.seq <= end).order_by(AuditEvent.seq)
+    return [leaf_hash(body.encode()) for body in session.scalars(query.execution_options(yield_per=1000))]
+
+
+def cut(hashes: bytes) -> list[bytes]:
+    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+
+
+def grow(session: Session) -> None:
+    """Keep the tiles that have become full. Whoever does it at the same time writes the same."""
+    height, full = 0, size(session) >> HEIGHT
+    while full:
+        kept = session.scalar(
+            select(func.coalesce(func.max(AuditTile.number) + 1, 0)).where(AuditTile.height == height)
+        )
+        for begin in range(kept or 0, full, AT_ONCE):
+            rows = list(made(session, height, range(begin, min(begin + AT_ONCE, full))))
+            session.execute(insert(AuditTile).values(rows).on_conflict_do_nothing())
+        height, full = height + 1, full >> HEIGHT
+
+
+def made(session: Session, height: int, numbers: range) -> Iterator[dict[str, object]]:
+    """Rows of full tiles that are not kept yet; those beneath them are."""
+    tree = Tree(session)
+    for number in numbers:
+        hashes = tree.begun(height, number)
+        yield {"height": height, "number": number, "root": complete(hashes), "hashes": b"".join(hashes)}
+
+
+def size(session: Session) -> int:
+    """How many leaves the tree has: events that are committed, and those of this transaction."""
+    return session.scalars(select(AuditHead.seq)).one()

@@ -1,0 +1,5 @@
+"""The forms that evidence takes, and how anyone checks them: needs `cryptography` and the standard library, no service.
+
+`merkle` is the log's tree, `notes` its signed checkpoints, `dsse` signed statements, `keys` what they are signed with,
+`bundle` the archive that holds them all, and `verify` reads it.
+"""
