@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.db import cursor
 from app.tables import AuditEvent, AuditHead, Batch, Restoration, Ticket, Version
+from app.tree import Watch
 
 # Takes the next number, chains the hash and writes the event, for a statement that has its text in `event`.
 CHAIN = """
@@ -118,13 +119,15 @@ class Verification:
 
 
 def verify(session: Session) -> Verification:
-    """Recompute the chain row by row, hold it against the head and against the state it should explain.
+    """Recompute chain and tree row by row, hold them against the head, the checkpoints and the state they should explain.
 
     The head is read first and the chain up to it, so that events appended meanwhile are no fault.
     """
     head = session.execute(select(AuditHead.seq, AuditHead.hash)).one()
+    watch = Watch(session)
     with rows(session, head.seq) as found:
-        seq, running, fault = follow(found)
+        seq, running, fault = follow(watch.pass_on(found))
+    fault = fault or watch.fault
     if fault is None and (head.seq, head.hash) != (seq, running):
         fault = f"the log ends at event {seq}, its head says {head.seq}"
     fault = fault or beyond_head(session) or unexplained(session) or unmarked(session)

@@ -5,14 +5,15 @@ more. Hashes of subtrees that are full never change; `grow` keeps them, 256 side
 reads a few tiles and fewer than 256 events, however long the log is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.tables import AuditEvent, AuditHead, AuditTile
-from expunge.evidence.merkle import HASH_BYTES, complete, leaf_hash
+from app.tables import AuditEvent, AuditHead, AuditTile, Checkpoint
+from expunge.evidence.merkle import EMPTY, HASH_BYTES, complete, leaf_hash, node_hash
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
@@ -78,6 +79,70 @@ def made(session: Session, height: int, numbers: range) -> Iterator[dict[str, ob
     for number in numbers:
         hashes = tree.begun(height, number)
         yield {"height": height, "number": number, "root": complete(hashes), "hashes": b"".join(hashes)}
+
+
+class Forest:
+    """The tree of a log that is read from its beginning, event after event: what `audit verify` holds heads against. Keeps a
+    hash for each complete subtree that is not yet part of a larger one."""
+
+    def __init__(self) -> None:
+        self.peaks: list[tuple[int, bytes]] = []
+        self.size = 0
+        self.full: list[tuple[int, int, bytes]] = []
+        """Tiles that the last event completed: height, number, root."""
+
+    def add(self, entry: bytes) -> None:
+        self.size += 1
+        self.full.clear()
+        level, running = 0, leaf_hash(entry)
+        while self.peaks and self.peaks[-1][0] == level:
+            running = node_hash(self.peaks.pop()[1], running)
+            level += 1
+            if level % HEIGHT == 0:
+                self.full.append((level // HEIGHT - 1, (self.size >> level) - 1, running))
+        self.peaks.append((level, running))
+
+    @property
+    def root(self) -> bytes:
+        if not self.peaks:
+            return EMPTY
+        running = self.peaks[-1][1]
+        for _, peak in self.peaks[-2::-1]:
+            running = node_hash(peak, running)
+        return running
+
+
+class Watch:
+    """Hold the tiles and the checkpoints that are kept against the log, as it is read from its beginning."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.forest = session, Forest()
+        self.roots = {row.size: row.root for row in session.execute(select(Checkpoint.size, Checkpoint.root))}
+        self.fault: str | None = None
+
+    def pass_on(self, rows: Iterable[Any]) -> Iterator[Any]:
+        """The rows, each taken into the tree on its way. `fault` is the first thing that did not hold."""
+        for row in rows:
+            self.forest.add(row.body.encode())
+            yield row
+            if self.fault is None:
+                self.fault = self.wrong_head() or self.wrong_tile()
+
+    def wrong_head(self) -> str | None:
+        expected = self.roots.get(self.forest.size)
+        if expected is None or expected == self.forest.root:
+            return None
+        return f"the checkpoint of size {self.forest.size} was signed over another log"
+
+    def wrong_tile(self) -> str | None:
+        for height, number, expected in self.forest.full:
+            query = select(AuditTile.root, AuditTile.hashes).where(
+                AuditTile.height == height, AuditTile.number == number
+            )
+            kept = self.session.execute(query).one_or_none()
+            if kept is not None and not kept.root == expected == complete(cut(kept.hashes)):
+                return f"tile {number} on height {height} does not follow from the events"
+        return None
 
 
 def size(session: Session) -> int:

@@ -45,7 +45,9 @@ def receipt(session: Session, ticket: Ticket) -> dict[str, Any]:
     accepted = entry(session, ticket.id, "ticket.accepted")
     assert accepted is not None, "a ticket and its event are one commit"
     told = json.loads(accepted["body"])["data"]
-    names = dict(session.execute(select(Model.id, Model.name).where(Model.id.in_(told["models"]))).tuples())
+    names = {
+        row.id: row.name for row in session.execute(select(Model.id, Model.name).where(Model.id.in_(told["models"])))
+    }
     return asked(ticket, told) | {
         "kind": "receipt",
         "models": [names[model] for model in told["models"]],

@@ -50,7 +50,7 @@ def serving(session: Session, version: Version, at: datetime, *, with_ids: bool)
         .order_by(Ticket.created_at, Ticket.id)
         .options(joinedload(Obligation.version).joinedload(Version.model))
     )
-    held = [line(owed, received) for owed, received in session.execute(query).tuples()]
+    held = [line(owed, received) for owed, received in session.execute(query)]
     return Serving(
         model=version.model.name,
         at=at,

@@ -32,6 +32,7 @@ class EventType(StrEnum):
     APPROVAL_REQUESTED = "approval.requested"
     MODEL_STOPPED = "model.stopped"
     MODEL_RESUMED = "model.resumed"
+    AUDIT_CHECKPOINTED = "audit.checkpointed"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
 
@@ -68,12 +69,18 @@ class ModelData(BaseModel):
     href: str
 
 
+class CheckpointData(BaseModel):
+    size: int = Field(description="Events of the log that it covers")
+    note: str = Field(description="The signed head, to be kept: C2SP tlog-checkpoint")
+    href: str
+
+
 class WebhookData(BaseModel):
     webhook: UUID
     href: str
 
 
-Data = TicketData | EscalationData | BatchData | VersionData | ModelData | WebhookData
+Data = TicketData | EscalationData | BatchData | VersionData | ModelData | CheckpointData | WebhookData
 
 
 class Message(BaseModel):
@@ -128,6 +135,8 @@ def told(body: dict[str, Any], models: dict[int, str]) -> Iterator[Told]:
             yield Told(named, ModelData(model=model, href=f"/models/{model}/versions"))
         case EventType.APPROVAL_REQUESTED as named:
             yield Told(named, ModelData(model=model, href=f"/models/{model}/approvals"))
+        case EventType.AUDIT_CHECKPOINTED as named:
+            yield Told(named, CheckpointData(size=data["size"], note=data["note"], href="/audit/checkpoint"))
         case EventType.WEBHOOK_DISABLED as named:
             yield Told(named, of_webhook(UUID(data["webhook"])), client=data["client"])
         case named:
