@@ -150,7 +150,9 @@ def publish() -> bool:
     with transaction() as session:
         made = session.merge(made)
         made.published_at = func.now()
-        audit.append(session, ANNOUNCED, "expunge", size=made.size, root=made.root.hex(), note=made.note, place=place)
+        audit.append(
+            session, "audit.checkpointed", "expunge", size=made.size, root=made.root.hex(), note=made.note, place=place
+        )
     return True
 
 

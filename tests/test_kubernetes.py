@@ -47,15 +47,16 @@ def container(name: str) -> Object:
 
 PODS = ("api", "beat", "light", "migrate", "worker")
 BUCKET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-WEBHOOKS = {"EXPUNGE_WEBHOOK_SECRET"}
+SIGNATURES = {"EXPUNGE_WEBHOOK_SECRET", "EXPUNGE_SIGNING_SECRET"}
 OPTIONAL: dict[str, set[str]] = {
-    "api": BUCKET | WEBHOOKS,
-    "light": BUCKET | WEBHOOKS,
+    "api": BUCKET | SIGNATURES,
+    "light": BUCKET | SIGNATURES,
     "worker": BUCKET,
     "beat": set(),
     "migrate": set(),
 }
-"""What the secret may hold, by the pods that use it: the light worker signs webhooks, and the API shows their secrets."""
+"""What the secret may hold, by the pods that use it: the light worker signs webhooks and checkpoints, and the API
+shows webhooks' secrets and signs evidence."""
 
 
 def test_the_kustomization_names_every_file() -> None:

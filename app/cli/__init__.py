@@ -12,6 +12,7 @@ from app.cli import (
     audit,
     datasets,
     demo,
+    evidence,
     health,
     keys,
     models,
@@ -41,6 +42,7 @@ app.command()(models.retrain)
 app.command()(recovery.backup)
 app.command()(recovery.restore)
 app.command()(recovery.replay)
+app.command()(evidence.verify)
 app.command()(health.health)
 app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys (on the service's own machine).")
 app.add_typer(datasets.app, name="datasets", help="Load and list manifests: which samples there are, and whose.")

@@ -1,6 +1,7 @@
 """The evidence bundle of a version: everything that somebody without access to the service needs to check it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -36,7 +37,7 @@ def attested(found: Evidence) -> dict[str, dict[str, Any]]:
 
 
 def how_to_check(version: str, fingerprint: str) -> str:
-    text = (pages.HERE / "templates/how-to-check.md").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("how-to-check.md").read_text(encoding="utf-8")
     return text.format(version=version, fingerprint=fingerprint)
 
 

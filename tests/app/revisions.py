@@ -111,4 +111,10 @@ ROWS: dict[str, list[Row]] = {
         ("worker", {"name": "celery@a", "role": "worker", "host": "a", "pid": 7, "seen_at": "2026-02-01Z",
                     "heard_at": "2026-02-01Z"}),
     ],
+    "0012": [
+        ("audit_tile", {"height": 0, "number": 0, "root": b"r", "hashes": b"h"}),
+        ("signing_key", {"fingerprint": "f" * 64, "statements": "PEM", "weights": "PEM"}),
+        ("checkpoint", {"size": 1, "origin": "expunge/a", "key": "f" * 64, "root": b"r", "note": "n"}),
+        ("UPDATE ticket", {"id": TICKETS[0], "salt": b"s"}),
+    ],
 }  # fmt: skip

@@ -16,10 +16,10 @@ from sqlalchemy import func, update
 from app import config, keys
 from app.auth import Scope
 from app.db import transaction
+from app.installation import make_files
 from app.main import app
 from app.tables import ApiKey, WebhookEndpoint
 from app.webhooks import deliveries
-from app.webhooks import keys as webhook_keys
 from tests.app import story
 from tests.app.conftest import Caller
 from tests.app.webhooks import scene
@@ -33,7 +33,7 @@ def ticket_of(client: str) -> dict[str, str]:
 
 
 def webhook_of(client: str) -> dict[str, str]:
-    webhook_keys.make_file(config.settings().home)
+    make_files(config.settings().home)
     made = scene.endpoint(client)
     with transaction() as session:
         sent = deliveries.test(session, session.get_one(WebhookEndpoint, made))
@@ -108,6 +108,7 @@ def test_the_schema_says_the_same() -> None:
 
 
 def test_every_route_against_every_scope(database: str) -> None:
+    make_files(config.settings().home)  # so that what is signed can be
     keys = {scope: story.key("tool", scope) for scope in Scope}
     expected, met = {}, {}
     with TestClient(app) as http:
