@@ -171,6 +171,14 @@ class Condition(Words):
     LOST = "lost"
 
 
+class ConsistencyProof(Shape):
+    """RFC 9162, 2.1.4: that the log of `second` events begins with the log of `first`. Hashes in hexadecimal."""
+
+    first: int
+    second: int
+    path: list[str]
+
+
 class Copy(Shape):
     """One place where the forgotten samples, or their traces, are, were or may be."""
 
@@ -254,6 +262,7 @@ class EventType(Words):
     APPROVAL_REQUESTED = "approval.requested"
     MODEL_STOPPED = "model.stopped"
     MODEL_RESUMED = "model.resumed"
+    AUDIT_CHECKPOINTED = "audit.checkpointed"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
 
@@ -274,6 +283,39 @@ class Figure(Shape):
 
 class FlushRequest(Shape):
     """Nothing can be said about it: what passes the cap waits for approval, whoever flushes."""
+
+
+class Form(Words):
+    """
+    What the audit comes as: the short name is for links, the media type for the Accept header.
+    """
+
+    JSON = "json"
+    HTML = "html"
+    IN_TOTO = "in-toto"
+    ATTESTATIONS = "attestations"
+    CYCLONEDX = "cyclonedx"
+    PDF = "pdf"
+    ZIP = "zip"
+
+
+class Held(Shape):
+    """Samples of one ticket that the version held although they were to be forgotten."""
+
+    ticket: UUID
+    samples: int
+    received_at: AwareDatetime
+    forgotten_by: str | None = Field(..., description="The version that no longer holds them; null while there is none")
+    forgotten_at: AwareDatetime | None
+
+
+class InclusionProof(Shape):
+    """RFC 9162, 2.1.3: that an event is in the log of the first `size` events. Hashes in hexadecimal."""
+
+    seq: int = Field(..., description="Counted from 1; its index as a leaf is one less")
+    size: int
+    leaf: str
+    path: list[str]
 
 
 class Inconclusive(Shape):
@@ -518,6 +560,31 @@ class Scope(Words):
     WEBHOOKS_WRITE = "webhooks:write"
     METRICS_READ = "metrics:read"
     ADMIN = "admin"
+
+
+class Serving(Shape):
+    """What was served at a time."""
+
+    model: str
+    at: AwareDatetime
+    version: str
+    weights_sha256: str
+    served_from: AwareDatetime
+    served_until: AwareDatetime | None = Field(..., description="Null while it is served")
+    held: list[Held] = Field(..., description="Tickets received by then whose samples it still held, oldest first")
+    samples: int = Field(..., description="Of all these tickets together; one that two tickets name counts twice")
+    sample_ids: list[str] | None = Field(..., description="Where asked for, 10000 at most, each once")
+
+
+class SigningKeyView(Shape):
+    fingerprint: str = Field(..., description="SHA-256 of the Ed25519 key's DER encoding")
+    statements: str = Field(
+        ..., description="PEM: what checkpoints, attestations, receipts and statements are signed with"
+    )
+    weights: str = Field(..., description="PEM: what weights are signed with, for `model_signing verify key`")
+    verifier: str = Field(..., description="The key as tools for signed notes take it, under the log's present origin")
+    current: bool
+    since: AwareDatetime = Field(..., description="When it first signed something")
 
 
 class Simulated(Shape):

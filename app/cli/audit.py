@@ -1,14 +1,15 @@
 """`expunge audit`: a version's report over HTTP, and the log's integrity straight from the database."""
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from app import audit
-from app.cli.console import api, console, interval
+from app.cli.console import api, console, interval, moment
 from app.db import transaction
 from app.errors import ServiceError
 from app.recovery import journal
@@ -49,9 +50,70 @@ def report(
         console.print(f"  {sentence}", highlight=False, markup=False)
 
 
-def write(file: Path, text: str) -> None:
+@app.command()
+def bundle(
+    version: Annotated[str, typer.Argument(help="<model>-v<number>, <model>@current or <model>@<time>")],
+    to: Annotated[Path | None, typer.Option(help="Where to write it; by the version's name otherwise")] = None,
+) -> None:
+    """The version's evidence in one file that anyone checks without the service: `expunge verify`."""
+    service = api()
+    file = to or Path(f"{service.models.version(version).version}-evidence.zip")
+    write(file, service.audit.bundle(version))
+    console.print(
+        f"{file} holds the evidence. Check it: expunge verify {file}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+@app.command()
+def checkpoint(to: Annotated[Path | None, typer.Option(help="Keep it in this file")] = None) -> None:
+    """The newest signed head of the log: keep it, and hold later ones against it."""
+    note = api().audit.checkpoint()
+    if to is not None:
+        write(to, note)
+    else:
+        console.print(note, highlight=False, markup=False, soft_wrap=True, end="")
+
+
+@app.command("keys")
+def signing_keys() -> None:
+    """Fingerprints of the keys that evidence is or was signed with, the present one first."""
+    for key in api().audit.signing_keys():
+        what = "signs now" if key.current else "was used"
+        console.print(f"{key.fingerprint}  {what}, since {moment(key.since)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def serving(
+    model: str,
+    at: Annotated[str | None, typer.Option(help="ISO 8601 with its zone; now otherwise")] = None,
+) -> None:
+    """Which version was served at a time, and which deleted samples it still held."""
+    found = api().audit.serving(model, parsed(at))
+    until = f"until {moment(found.served_until)}" if found.served_until else "and still is"
+    console.print(f"{found.version} was served from {moment(found.served_from)} {until}", highlight=False)
+    if not found.held:
+        console.print("It held nothing that was to be forgotten by then.")
+        return
+    table = Table(Column("ticket", overflow="fold"), "samples", "received", "forgotten by", "at")
+    for held in found.held:
+        by = held.forgotten_by or "–", moment(held.forgotten_at)
+        table.add_row(str(held.ticket), str(held.samples), moment(held.received_at), *by)
+    console.print(table)
+
+
+def parsed(at: str | None) -> datetime | None:
     try:
-        file.write_text(text, encoding="utf-8")
+        when = datetime.fromisoformat(at) if at is not None else None
+    except ValueError:
+        raise ServiceError("--at takes an ISO 8601 time such as 2026-01-31T12:00:00Z.") from None
+    if when is not None and when.tzinfo is None:
+        raise ServiceError("--at needs a zone, such as the Z in 2026-01-31T12:00:00Z.")
+    return when
+
+
+def write(file: Path, content: str | bytes) -> None:
+    try:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ServiceError(f"{file} cannot be written: {error.strerror}.") from None
 

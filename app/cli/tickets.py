@@ -1,5 +1,6 @@
 """`expunge tickets`: submit, show, watch, list, cancel."""
 
+import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from expunge.models import TicketDetail
 
 app = typer.Typer(no_args_is_help=True)
 POLL_SECONDS = 0.5
+Paper = Annotated[Path, typer.Option(help="Where to write it; a name that ends in .pdf gives it in print")]
 
 
 @app.command()
@@ -125,3 +127,28 @@ def cancel(ticket: str) -> None:
     """Take a ticket back while no batch has taken it."""
     api().tickets.cancel(ticket)
     console.print("Cancelled.")
+
+
+@app.command()
+def receipt(ticket: str, to: Paper) -> None:
+    """The signed receipt: what was asked, when, and the commitment to the ids."""
+    keep(to, api(), ticket, "receipt")
+
+
+@app.command()
+def statement(ticket: str, to: Paper) -> None:
+    """The signed statement of a ticket that has ended: what was done, and what is not claimed."""
+    keep(to, api(), ticket, "statement")
+
+
+def keep(file: Path, service: Client, ticket: str, paper: str) -> None:
+    if file.suffix.lower() == ".pdf":
+        content = service.tickets.in_print(ticket, paper)
+    else:
+        found = service.tickets.receipt(ticket) if paper == "receipt" else service.tickets.statement(ticket)
+        content = json.dumps(found, indent=1).encode() + b"\n"
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise ServiceError(f"{file} cannot be written: {error.strerror}.") from None
+    console.print(f"{file} holds the {paper}.", highlight=False, markup=False, soft_wrap=True)

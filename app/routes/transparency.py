@@ -1,5 +1,6 @@
 """The log's signed heads, proofs against them, and the keys: for whoever watches that nothing is rewritten."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -37,13 +38,13 @@ class ConsistencyProof(BaseModel):
     path: list[Hash]
 
 
-class KeyView(BaseModel):
+class SigningKeyView(BaseModel):
     fingerprint: Hash = Field(description="SHA-256 of the Ed25519 key's DER encoding")
     statements: str = Field(description="PEM: what checkpoints, attestations, receipts and statements are signed with")
     weights: str = Field(description="PEM: what weights are signed with, for `model_signing verify key`")
     verifier: str = Field(description="The key as tools for signed notes take it, under the log's present origin")
     current: bool
-    since: str = Field(description="When it first signed something")
+    since: datetime = Field(description="When it first signed something")
 
 
 @router.get("/checkpoint", response_class=PlainTextResponse, responses=may_answer(NotConfigured))
@@ -71,7 +72,7 @@ def consistency(who: MayAudit, first: Size, second: Size) -> ConsistencyProof:
 
 
 @router.get("/keys", responses=may_answer(NotConfigured))
-def keys(who: MayAudit) -> list[KeyView]:
+def keys(who: MayAudit) -> list[SigningKeyView]:
     """The public keys that evidence is or was signed with, the present one first."""
     with transaction() as session:
         current, origin = checkpoints.latest(session).key, checkpoints.origin(session)
@@ -80,13 +81,13 @@ def keys(who: MayAudit) -> list[KeyView]:
     return sorted(made, key=lambda key: not key.current)
 
 
-def view(row: SigningKey, origin: str, current: bool) -> KeyView:
+def view(row: SigningKey, origin: str, current: bool) -> SigningKeyView:
     public = PublicKeys.read(row.statements.encode(), row.weights.encode())
-    return KeyView(
+    return SigningKeyView(
         fingerprint=row.fingerprint,
         statements=row.statements,
         weights=row.weights,
         verifier=notes.verifier_key(origin, public.raw),
         current=current,
-        since=row.since.isoformat(),
+        since=row.since,
     )

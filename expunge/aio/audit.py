@@ -1,10 +1,12 @@
 """The reviewer's seat: why a version may be trusted."""
 
 import re
+from datetime import datetime
+from typing import Any
 
 from expunge.address import part
 from expunge.aio.http import Http
-from expunge.models import Report
+from expunge.models import ConsistencyProof, InclusionProof, Report, Serving, SigningKeyView
 
 STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
 
@@ -28,3 +30,49 @@ class Audit:
         page = await self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": "text/html"})
         style = await self.http.call("GET", "/static/expunge.css")
         return STYLESHEET.sub(lambda _: f"<style>\n{style.text}</style>", page.text)
+
+    async def bundle(self, reference: str) -> bytes:
+        """The evidence bundle: everything that checks the version without the service. `expunge verify` reads it."""
+        return await self.form(reference, "zip")
+
+    async def pdf(self, reference: str) -> bytes:
+        """The report in print."""
+        return await self.form(reference, "pdf")
+
+    async def bom(self, reference: str) -> Any:
+        """The version as a CycloneDX bill of materials."""
+        return (await self.http.call("GET", f"/models/{part(reference)}/audit", params={"format": "cyclonedx"})).json()
+
+    async def attestation(self, reference: str, predicate: str = "svr") -> Any:
+        """One in-toto attestation in its envelope: `provenance`, `test-result` or `svr`."""
+        asked = {"format": "in-toto", "predicate": predicate}
+        return (await self.http.call("GET", f"/models/{part(reference)}/audit", params=asked)).json()
+
+    async def form(self, reference: str, form: str) -> bytes:
+        """The audit in one of the forms that the API names, as it was sent."""
+        return (await self.http.call("GET", f"/models/{part(reference)}/audit", params={"format": form})).content
+
+    async def signature(self, reference: str) -> Any:
+        """The signature over the weights, for `model_signing verify key`."""
+        return (await self.http.call("GET", f"/models/{part(reference)}/signature")).json()
+
+    async def serving(self, model: str, at: datetime | None = None, *, ids: bool = False) -> Serving:
+        """Which version was served at that time, which has a zone, and which deleted samples it still held."""
+        asked = {"at": at.isoformat() if at else None, "ids": ids or None}
+        return await self.http.get(Serving, f"/models/{part(model)}/serving", **asked)
+
+    async def checkpoint(self) -> str:
+        """The newest signed head of the log: keep it, to hold later ones against it."""
+        return (await self.http.call("GET", "/audit/checkpoint")).text
+
+    async def inclusion(self, seq: int, size: int) -> InclusionProof:
+        """That event `seq` is in the log of the first `size` events."""
+        return await self.http.get(InclusionProof, "/audit/inclusion", seq=seq, size=size)
+
+    async def consistency(self, first: int, second: int) -> ConsistencyProof:
+        """That the log of `second` events begins with the log of `first`."""
+        return await self.http.get(ConsistencyProof, "/audit/consistency", first=first, second=second)
+
+    async def signing_keys(self) -> list[SigningKeyView]:
+        """The public keys that evidence is or was signed with, the present ones first."""
+        return await self.http.get(list[SigningKeyView], "/audit/keys")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from expunge.address import part
@@ -89,6 +90,19 @@ class Tickets:
         """All tickets, or `most` of them, newest first, page by page."""
         filters = {"state": state, "dataset": dataset, "external_id": external_id, "overdue": overdue or None}
         return each(self.http, TicketPage, "/deletions", filters, most)
+
+    def receipt(self, ticket: UUID | str) -> Any:
+        """What was asked and when: a signed envelope."""
+        return (self.http.call("GET", f"/deletions/{part(ticket)}/receipt")).json()
+
+    def statement(self, ticket: UUID | str) -> Any:
+        """What was done, once the ticket has ended: a signed envelope. Raises `Conflict` before."""
+        return (self.http.call("GET", f"/deletions/{part(ticket)}/statement")).json()
+
+    def in_print(self, ticket: UUID | str, paper: str = "statement") -> bytes:
+        """The `receipt` or the `statement` as a PDF, with the digest and the signature of the envelope."""
+        asked = {"format": "pdf"}
+        return (self.http.call("GET", f"/deletions/{part(ticket)}/{part(paper)}", params=asked)).content
 
     def cancel(self, ticket: UUID | str) -> TicketView:
         """Take a ticket back while no batch has taken it."""

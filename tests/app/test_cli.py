@@ -23,11 +23,13 @@ from app.errors import ServiceError
 from app.policy import PolicyBody
 from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEndpoint
 from expunge import Client, ExpungeError, Quarantined, Retry, Unauthenticated
+from expunge.evidence.keys import SigningKeys
 from expunge.sync import paging
 from tests.app import story, test_banks
+from tests.app.signing import signing
 from tests.app.webhooks.conftest import configured
 
-__all__ = ["configured"]  # a fixture
+__all__ = ["configured", "signing"]  # fixtures
 Run = Callable[..., Result]
 
 
@@ -368,3 +370,49 @@ def test_an_api_that_is_just_ending_is_waited_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(service, "is_free", lambda *_: next(answers))
     service.find_free("127.0.0.1", 8420)
     assert next(answers, None) is None
+
+
+class TestEvidence:
+    def test_a_bundle_is_written_and_checked(self, run: Run, signing: SigningKeys, tmp_path: Path) -> None:
+        file = tmp_path / "evidence.zip"
+        assert "expunge verify" in run("audit", "bundle", "m-v1", "--to", str(file)).output
+        checked = run("verify", str(file), "--key", signing.public.fingerprint)
+        assert (checked.exit_code, checked.output.count("holds  ")) == (0, 8)
+        file.write_bytes(file.read_bytes()[:-1])
+        broken = run("verify", str(file))
+        assert (broken.exit_code, "DOES NOT HOLD" in broken.output) == (1, True)
+
+    def test_what_cannot_be_read_is_said(self, run: Run, signing: SigningKeys, tmp_path: Path) -> None:
+        assert run("verify", str(tmp_path / "nowhere.zip")).exit_code == 1
+        with pytest.raises(ServiceError, match="cannot be read"):
+            run("verify", str(tmp_path / "nowhere.zip"), "--checkpoint", str(tmp_path / "none"))
+        (tmp_path / "key.pem").write_text("no key")
+        with pytest.raises(ServiceError, match=r"key\.pem"):
+            run("verify", str(tmp_path / "nowhere.zip"), "--key", str(tmp_path / "key.pem"))
+
+    def test_a_checkpoint_is_shown_or_kept(self, run: Run, signing: SigningKeys, tmp_path: Path) -> None:
+        shown = run("audit", "checkpoint").output
+        run("audit", "checkpoint", "--to", str(tmp_path / "head"))
+        assert (tmp_path / "head").read_text() in shown
+        assert signing.public.fingerprint in run("audit", "keys").output
+
+    def test_what_was_served(self, run: Run) -> None:
+        assert "held nothing" in run("audit", "serving", "m").output
+        run(*SUBMIT, "--sample", "s-0001")
+        assert "m-v1 was served from" in run("audit", "serving", "m").output
+        with pytest.raises(ServiceError, match="needs a zone"):
+            run("audit", "serving", "m", "--at", "2026-01-01T00:00:00")
+        with pytest.raises(ServiceError, match="ISO 8601"):
+            run("audit", "serving", "m", "--at", "yesterday")
+
+    def test_a_ticket_s_papers(self, run: Run, signing: SigningKeys, tmp_path: Path) -> None:
+        run(*SUBMIT, "--sample", "s-0001")
+        (ticket,) = story.all_of(Ticket)
+        run("tickets", "receipt", str(ticket.id), "--to", str(tmp_path / "receipt.json"))
+        assert "payloadType" in (tmp_path / "receipt.json").read_text()
+        run("tickets", "receipt", str(ticket.id), "--to", str(tmp_path / "receipt.pdf"))
+        assert (tmp_path / "receipt.pdf").read_bytes().startswith(b"%PDF-")
+        with pytest.raises(ExpungeError, match="when it has ended"):
+            run("tickets", "statement", str(ticket.id), "--to", str(tmp_path / "statement.json"))
+        with pytest.raises(ServiceError, match="cannot be written"):
+            run("tickets", "receipt", str(ticket.id), "--to", str(tmp_path / "nowhere" / "receipt.json"))

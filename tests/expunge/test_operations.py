@@ -12,12 +12,14 @@ import pytest
 from app import store
 from app.main import app
 from expunge import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
+from expunge.evidence.verify import verify
 from expunge.models import BankState, Condition, Instead, PolicyBody, ProposalState, ProposalView, TicketState
 from tests.app import story
+from tests.app.signing import signing
 from tests.app.webhooks.conftest import configured
 from tests.expunge.conftest import Seat
 
-__all__ = ["configured"]  # a fixture
+__all__ = ["configured", "signing"]  # fixtures
 OPERATIONS = {f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods}
 WEIGHTS = b"weights of a version" * 5000
 HELD = story.EAGER | {"window": {"days": 30, "max_share": 0.25}}
@@ -45,7 +47,7 @@ def fits(operation: str, method: str, path: str) -> bool:
     return wanted == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path) is not None
 
 
-@pytest.mark.usefixtures("configured")
+@pytest.mark.usefixtures("configured", "signing")
 def test_every_operation_has_its_method(seat: Seat, driver: Any, tmp_path: Path) -> None:
     """The story of an installation, told by the client alone; afterwards no operation of the schema is left over."""
     heard = Heard()
@@ -105,7 +107,11 @@ def tickets(client: Any) -> None:
             store.put(WEIGHTS)
         else:
             story.work(row.id)
+    assert client.tickets.statement(again.id)["payloadType"].endswith("statement+json")
     assert client.tickets.wait(made.id).state == TicketState.FULFILLED
+    assert client.tickets.receipt(made.id)["payloadType"].endswith("receipt+json")
+    assert client.tickets.in_print(made.id, "receipt").startswith(b"%PDF-")
+    assert client.tickets.in_print(made.id).startswith(b"%PDF-")
 
 
 def versions(client: Any, folder: Path) -> None:
@@ -122,9 +128,25 @@ def versions(client: Any, folder: Path) -> None:
     page = client.audit.page("m-v2")
     assert "<style>" in page
     assert "<link" not in page
+    evidence(client)
     bank = client.banks.get("m", references=8)
     assert (bank.state, bank.cost.references) == (None, 8)
     assert client.banks.order("m", 4).state == BankState.BUILDING
+
+
+def evidence(client: Any) -> None:
+    assert len(list(verify(client.audit.bundle("m-v2")))) == 8
+    assert client.audit.pdf("m-v2").startswith(b"%PDF-")
+    assert client.audit.bom("m-v2")["bomFormat"] == "CycloneDX"
+    assert client.audit.attestation("m-v2", "provenance")["payloadType"] == "application/vnd.in-toto+json"
+    assert client.audit.signature("m-v2")["dsseEnvelope"]
+    assert client.audit.serving("m").version == "m-v2"
+    published = client.models.version("m-v1").published_at
+    assert client.audit.serving("m", published, ids=True).sample_ids == []
+    size = int(client.audit.checkpoint().split("\n")[1])
+    assert client.audit.inclusion(1, size).seq == 1
+    assert client.audit.consistency(1, size).path
+    assert [key.current for key in client.audit.signing_keys()] == [True]
 
 
 def approvals(client: Any, second: Any) -> None:
