@@ -27,8 +27,8 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: .venv/ready ## the main job on real data, start to end (DATA=fashion-mnist for the larger set)
-	@$(BIN)/expunge demo --data $(DATA)
+demo: .venv/ready ## the main job on real data, start to end (DATA=fashion-mnist; KEEP=1 leaves it up; EVIDENCE=file keeps a bundle)
+	@$(BIN)/expunge demo --data $(DATA) $(if $(KEEP),--keep) $(if $(EVIDENCE),--evidence $(EVIDENCE))
 
 .PHONY: up
 up: .venv/ready ## run the service until Ctrl-C

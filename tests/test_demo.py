@@ -11,6 +11,7 @@ import pytest
 
 from app.cli import demo
 from app.policy import PolicyBody
+from expunge.evidence.verify import CHECKS
 
 pytestmark = pytest.mark.service
 
@@ -38,6 +39,8 @@ def test_the_demo_tells_the_whole_story_and_cleans_up() -> None:
     for row in saved[:-1] + stepped[:-1] + retrained[:-1]:
         assert {"escalate", "inconclusive"} & set(row)
     assert re.search(r"measured against the retrain, MU [+-]0\.\d{3} \(estimated", story)
+    assert re.search(r"evidence of lenet-v2: expunge verify \S+ --key [0-9a-f]{64}", story)
+    assert story.count("  holds  ") == len(CHECKS)
     assert "stopped; nothing is left behind" in story
 
 

@@ -33,6 +33,7 @@ from app.db import engine, transaction
 from app.errors import ServiceError
 from app.policy import PolicyBody
 from expunge import Client
+from expunge.evidence import verify
 from expunge.models import Decision, Report, TicketDetail, VerdictView, VersionKind
 
 MODEL = "lenet"
@@ -73,6 +74,7 @@ SCRIPTS = {
 def demo(
     data: Annotated[Data, typer.Option(help="Which real data to use")] = Data.DIGITS,
     keep: Annotated[bool, typer.Option(help="Leave the service up at the end, until Ctrl-C")] = False,
+    evidence: Annotated[Path | None, typer.Option(help="Keep the evidence bundle of an update in this file")] = None,
 ) -> None:
     """Show the whole service on real data: about two minutes, then nothing is left behind."""
     begun = time.monotonic()
@@ -81,9 +83,10 @@ def demo(
         engine.cache_clear()
         with service.running(console.print) as supervisor:
             step(begun, "Postgres, Redis, API, workers and beat are up")
-            play(data, begun)
+            seats = play(data, begun)
+            check_evidence(seats, evidence or folder / "evidence.zip")
             if keep:
-                service.announce()
+                invite(seats)
                 supervisor.watch()
         engine().dispose()
     step(begun, "stopped; nothing is left behind")
@@ -112,7 +115,7 @@ def step(begun: float, text: str) -> None:
     console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
 
-def play(data: Data, begun: float) -> None:
+def play(data: Data, begun: float) -> "Seats":
     """The story, in order."""
     script = SCRIPTS[data]
     keys = make_keys()
@@ -132,7 +135,7 @@ def play(data: Data, begun: float) -> None:
     draw = random.Random(SEED)  # noqa: S311 - a repeatable choice of samples, no secret
     subjects = draw.sample(sorted({row["subject"] for row in rows}), script.subjects + 1)
     ids = draw.sample([row["id"] for row in rows], script.by_id)
-    seats = Seats(compliance, operator, data, begun)
+    seats = Seats(compliance, operator, reviewer, keys[-1], data, begun)
     done = [
         answer(seats, "by sample ids", samples=ids, reason="consent_withdrawn"),
         answer(seats, "by subject", subjects=subjects[: script.subjects]),
@@ -141,6 +144,7 @@ def play(data: Data, begun: float) -> None:
     step(begun, "an operator tightened " + ", ".join(f"{path} to {value}" for path, value in script.tightened.items()))
     done.append(answer(seats, "tightened", subjects=subjects[script.subjects :]))
     report(reviewer, done)
+    return seats
 
 
 def make_keys() -> list[str]:
@@ -170,8 +174,31 @@ class Seats:
 
     compliance: Client
     operator: Client
+    reviewer: Client
+    reviewers_key: str
     data: Data
     begun: float
+
+
+def check_evidence(seats: Seats, file: Path) -> None:
+    """Take the evidence of the newest update, or of what there is, and check it as somebody without the service would."""
+    line = seats.reviewer.models.get(MODEL).versions
+    chosen = next((each for each in reversed(line) if each.kind == VersionKind.UNLEARNED), line[-1]).version
+    (key,) = [each.fingerprint for each in seats.reviewer.audit.signing_keys() if each.current]
+    file.write_bytes(seats.reviewer.audit.bundle(chosen))
+    step(seats.begun, f"evidence of {chosen}: expunge verify {file} --key {key}")
+    if not verify.run(
+        file, verify.Options(fingerprint=key), lambda line: console.print(f"  {line}", highlight=False, markup=False)
+    ):
+        raise ServiceError("The evidence does not hold.")
+
+
+def invite(seats: Seats) -> None:
+    """Where to look, now that everything is there to be looked at."""
+    service.announce()
+    url = settings().url
+    console.print(f"Look       {url}/models/{MODEL}@current/audit   (sign in with the reviewer's key)", highlight=False)
+    console.print(f"Key        {seats.reviewers_key}", highlight=False, soft_wrap=True)
 
 
 def answer(seats: Seats, name: str, **asked: Any) -> Done:
@@ -226,7 +253,9 @@ def report(reviewer: Client, done: list[Done]) -> None:
         if audit.version.kind == VersionKind.UNLEARNED:
             explain(audit)
             break
-    console.print(f"Why each version may be trusted: GET {done[-1].ticket.obligations[0].audit}", highlight=False)
+    console.print(
+        f"Why each version may be trusted: GET {settings().url}{done[-1].ticket.obligations[0].audit}", highlight=False
+    )
 
 
 def explain(audit: Report) -> None:
