@@ -96,6 +96,11 @@ chaos: .venv/ready ## hurt the real processes and check every promise (RUNS=20 S
 client: .venv/ready ## write the Python client's models from the API, and its blocking half from the awaited one
 	$(BIN)/python -m tools.client
 
+.PHONY: docs
+docs: .venv/ready ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 .PHONY: migration
 migration: .venv/ready ## write a migration for what changed in app/tables.py (NAME="what changed")
 	$(BIN)/python -c 'from alembic import command; from app.db import alembic_config; command.revision(alembic_config(), "$(NAME)", autogenerate=True)'
