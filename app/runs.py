@@ -406,7 +406,7 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     version.disclosure = guard.as_json() if guard else None
     session.add(version)
     session.flush()
-    supersede(session, lease.parent)
+    supersede(session, parent_id)
     model.current_version_id = version.id
     finish(session, batch, lease, BatchState.PUBLISHED, "published", f"{model.name}-v{version.number}")
     fulfilled = fulfil(session, batch, version, lease.policy)
@@ -435,12 +435,12 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     return version
 
 
-def supersede(session: Session, parent: Parent | None) -> None:
+def supersede(session: Session, version_id: int | None) -> None:
     """The old version's gradient sum is of no use any more, and it holds what was forgotten. So do its records: what may
     stay of them is the new version's. No row names their bytes once this has committed: a worker that dies before it
     has deleted them leaves them to `sweep.purge`."""
-    if parent is not None:
-        ended = update(Version).where(Version.id == parent.id)
+    if version_id is not None:
+        ended = update(Version).where(Version.id == version_id)
         session.execute(ended.values(superseded_at=func.now(), gradients_digest=None, records_digest=None))
 
 

@@ -323,6 +323,13 @@ class ResumeRequest(Request):
     why: Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
 
 
+class RollbackRequest(Request):
+    to: Annotated[str, StringConstraints(min_length=1, max_length=160)] = Field(
+        description="A version of this model that was trained: `<model>-v<number>`"
+    )
+    why: Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
+
+
 class ScheduleRequest(Request):
     model: Name
     cron: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(description="Five fields, in UTC")

@@ -533,6 +533,11 @@ class Role(Words):
     SWEEP = "sweep"
 
 
+class RollbackRequest(Shape):
+    to: str = Field(..., description="A version of this model that was trained: `<model>-v<number>`")
+    why: str
+
+
 class RotateRequest(Shape):
     overlap_days: float = Field(7, description="How long the old key goes on, unless it ends sooner anyhow")
 

@@ -175,3 +175,14 @@ def retrain(
     if wait:
         follow(service, model)
         console.print(f"current: {service.models.version(f'{model}@current').version}")
+
+
+@app.command()
+def rollback(
+    model: str,
+    to: Annotated[str, typer.Option(help="A version that was trained: <model>-v<number>")],
+    why: Annotated[str, typer.Option(help="For the audit")],
+) -> None:
+    """Serve an earlier training again, as a new version; refused where it holds what was forgotten since."""
+    made = api().models.rollback(model, to, why)
+    console.print(f"{made.version} serves the weights of {to}.", highlight=False)

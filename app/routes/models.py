@@ -13,7 +13,8 @@ from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
 from app.errors import Conflict, Gone, NotFound, may_answer
 from app.queue import nudge
-from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, VersionView
+from app.rollback import roll_back
+from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, RollbackRequest, VersionView
 from app.tables import Model, Trigger
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -67,6 +68,23 @@ def resume(name: str, asked: ResumeRequest, who: MayApprove) -> ModelView:
         model = versions.find_model(session, name)
         runs.resume_publishing(session, model, asked.why, who.client)
         return views.model(session, model)
+
+
+@router.post("/{name}/rollback", status_code=201, responses=may_answer(Conflict, Gone))
+def rollback(
+    name: str, asked: RollbackRequest, response: Response, bell: BackgroundTasks, who: MayRetrain
+) -> VersionView:
+    """Serve an earlier training's weights again, as a new version; refused where they hold what was forgotten since."""
+    with transaction() as session:
+        model = versions.find_model(session, name)
+        target = versions.resolve(session, asked.to)
+        if target.model_id != model.id:
+            raise NotFound(f"{name} has no version of that name.")
+        made = roll_back(session, model, target, asked.why, who.client)
+        answer, model_id = views.version(made, made.id), model.id
+    bell.add_task(nudge, model_id)
+    response.headers["Location"] = answer.audit
+    return answer
 
 
 @router.get("/{reference}")

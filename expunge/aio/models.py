@@ -10,7 +10,16 @@ import httpx
 from expunge.address import part
 from expunge.aio.http import LONG, Http
 from expunge.bodies import checked
-from expunge.models import FlushRequest, ModelDetail, ModelRequest, ModelView, PolicyBody, ResumeRequest, VersionView
+from expunge.models import (
+    FlushRequest,
+    ModelDetail,
+    ModelRequest,
+    ModelView,
+    PolicyBody,
+    ResumeRequest,
+    RollbackRequest,
+    VersionView,
+)
 from expunge.policies import written
 from expunge.weights import Download, Weights, promised
 
@@ -49,6 +58,12 @@ class Models:
         with checked():
             asked = ResumeRequest(why=why)
         return await self.http.post(ModelView, f"/models/{part(name)}/resume", asked)
+
+    async def rollback(self, name: str, to: str, why: str) -> VersionView:
+        """Serve an earlier training's weights again, as a new version. Raises `Conflict` where they hold what was forgotten."""
+        with checked():
+            asked = RollbackRequest(to=to, why=why)
+        return await self.http.post(VersionView, f"/models/{part(name)}/rollback", asked)
 
     async def version(self, reference: str) -> VersionView:
         """One version."""

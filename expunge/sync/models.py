@@ -8,7 +8,16 @@ import httpx
 
 from expunge.address import part
 from expunge.bodies import checked
-from expunge.models import FlushRequest, ModelDetail, ModelRequest, ModelView, PolicyBody, ResumeRequest, VersionView
+from expunge.models import (
+    FlushRequest,
+    ModelDetail,
+    ModelRequest,
+    ModelView,
+    PolicyBody,
+    ResumeRequest,
+    RollbackRequest,
+    VersionView,
+)
 from expunge.policies import written
 from expunge.sync.http import LONG, Http
 from expunge.weights import Download, Weights, promised
@@ -48,6 +57,12 @@ class Models:
         with checked():
             asked = ResumeRequest(why=why)
         return self.http.post(ModelView, f"/models/{part(name)}/resume", asked)
+
+    def rollback(self, name: str, to: str, why: str) -> VersionView:
+        """Serve an earlier training's weights again, as a new version. Raises `Conflict` where they hold what was forgotten."""
+        with checked():
+            asked = RollbackRequest(to=to, why=why)
+        return self.http.post(VersionView, f"/models/{part(name)}/rollback", asked)
 
     def version(self, reference: str) -> VersionView:
         """One version."""

@@ -1,0 +1,153 @@
+"""Serve an earlier training again, because the one after it disappoints: as a new version with the old bytes.
+
+The line goes forward all the same, so that everything that follows from it (lineage, budget, what was served when) stays as it
+reads. What was forgotten since is the limit: a version that still holds a sample which the current one does not is never
+served again, whoever asks. And it must be one that was trained: an update's bank and budget ended with the training after it.
+"""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import audit, banks, batches, disclosure, lockdown, policy, runs, store, versions
+from app.errors import Conflict, Gone
+from app.tables import EXACT, Batch, BatchKind, BatchState, Decision, Model, Trigger, Verdict, Version, VersionKind
+from expunge.evidence.measured import measured_sha256
+
+
+def roll_back(session: Session, model: Model, target: Version, why: str, by: str) -> Version:
+    """Publish the target's weights as the model's next version.
+
+    Raises `Locked` on a restored database, `Conflict` for a target that holds forgotten samples, is no training, or is current,
+    `Gone` where its weights are not kept, `Corrupt` where they were altered. A batch that runs meanwhile begins anew.
+    """
+    lockdown.refuse(session)
+    session.scalars(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True)).one()
+    session.refresh(model)
+    assert model.current_version_id is not None, "a version that is named has one after it, or is current"
+    current = session.get_one(Version, model.current_version_id)
+    refuse(target, current)
+    store.verify(target.weights_digest)
+    banks.lock(session, model.id)
+    batch = made_for(session, model, current, target, why, by)
+    verdict = judged_again(session, batch, target, why)
+    version = Version(
+        model_id=model.id,
+        number=current.number + 1,
+        kind=VersionKind.RETRAINED,
+        parent_id=current.id,
+        batch_id=batch.id,
+        verdict_id=verdict.id,
+        decision=Decision.PUBLISH,
+        weights_digest=target.weights_digest,
+        weights_bytes=target.weights_bytes,
+        manifest_digest=target.manifest_digest,
+        excluded_digest=target.excluded_digest,
+        excluded_count=target.excluded_count,
+        forgotten=0,
+        environment=target.environment,
+    )
+    body = policy.stored(batch.policy)
+    guard = disclosure.guard(session, model, version, body.lone)
+    version.disclosure = guard.as_json() if guard else None
+    session.add(version)
+    session.flush()
+    runs.supersede(session, current.id)
+    model.current_version_id = version.id
+    tell(session, model, batch, verdict, version)
+    if guard is not None:
+        disclosure.tell(session, model, version, guard)
+    banks.ensure_after_training(session, version, body)
+    return version
+
+
+def tell(session: Session, model: Model, batch: Batch, verdict: Verdict, version: Version) -> None:
+    """The events of any batch that published, all of them after the rows: the log's head is locked for the commit alone."""
+    batches.closed(session, batch)
+    common = {"batch_id": batch.id, "model_id": model.id}
+    audit.append(
+        session,
+        "verdict.recorded",
+        batch.requested_by,
+        **common,
+        verdict=verdict.id,
+        rung=verdict.rung,
+        decision=verdict.decision,
+        weights=verdict.weights_digest,
+        reasons=verdict.reasons,
+        measured=measured_sha256(vars(verdict)),
+    )
+    audit.append(
+        session,
+        "version.published",
+        batch.requested_by,
+        **common,
+        version=f"{model.name}-v{version.number}",
+        version_kind=version.kind,
+        verdict=verdict.id,
+        weights=version.weights_digest,
+        manifest=version.manifest_digest,
+        excluded=version.excluded_digest,
+        records=None,
+        tickets=[],
+    )
+
+
+def refuse(target: Version, current: Version) -> None:
+    """Raise unless the target may be served again."""
+    name, now = versions.name_of(target), versions.name_of(current)
+    if target.id == current.id:
+        raise Conflict(f"{name} is the current version.")
+    if target.excluded_digest != current.excluded_digest:
+        more = current.excluded_count - target.excluded_count
+        held = f"{more} samples" if more > 1 else "a sample"
+        raise Conflict(
+            f"{name} still holds {held} that {now} has forgotten: it is never served again. Order a retrain."
+        )
+    if target.kind not in EXACT:
+        raise Conflict(f"{name} is an update of an earlier training. Name one that was trained, or order a retrain.")
+    if target.weights_withdrawn_at is not None or target.weights_purged_at is not None:
+        raise Gone(f"The weights of {name} are not given out any more. Order a retrain.")
+
+
+def made_for(session: Session, model: Model, current: Version, target: Version, why: str, by: str) -> Batch:
+    """The batch that the new version belongs to: nothing is worked off in it."""
+    in_force = policy.current(session, model.id)
+    batch = Batch(
+        model_id=model.id,
+        kind=BatchKind.RETRAIN,
+        trigger=Trigger.OPERATOR,
+        state=BatchState.PUBLISHED,
+        policy_id=in_force.id,
+        policy=in_force.body,
+        parent_version_id=current.id,
+        why=f"rolled back to {versions.name_of(target)}: {why}",
+        requested_by=by,
+        rung=runs.RETRAIN,
+        step="done",
+        progress=1.0,
+        started_at=func.now(),
+        finished_at=func.now(),
+    )
+    session.add(batch)
+    session.flush()
+    return batch
+
+
+def judged_again(session: Session, batch: Batch, target: Version, why: str) -> Verdict:
+    """The verdict on the same bytes, which were trained without all that is forgotten by now."""
+    name, before = versions.name_of(target), target.verdict
+    verdict = Verdict(
+        batch_id=batch.id,
+        epoch=0,
+        rung=runs.RETRAIN,
+        weights_digest=target.weights_digest,
+        decision=Decision.PUBLISH,
+        reasons=[f"the weights of {name}, which lack the same samples: {why}"],
+        method=before.method | {"rolled_back_to": name},
+        statistics=before.statistics,
+        thresholds=before.thresholds,
+        seconds={},
+    )
+    session.add(verdict)
+    session.flush()
+    return verdict

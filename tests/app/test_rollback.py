@@ -1,0 +1,162 @@
+"""An earlier training is served again, and never one that holds what was forgotten since."""
+
+import pytest
+from sqlalchemy import func, update
+
+from app import audit, evidence, rollback, runs, store, versions
+from app.db import transaction
+from app.errors import Conflict, Corrupt, Gone, StaleEpoch
+from app.evidence import parcel
+from app.tables import Batch, BatchState, Model, Restoration, Trigger, Version, VersionKind
+from expunge.evidence.keys import SigningKeys
+from expunge.evidence.verify import verify
+from tests.app import story
+from tests.app.conftest import TestClient
+from tests.app.signing import signing
+
+__all__ = ["signing"]
+OLD, NEW = b"weights of the first training", b"weights of the second"
+
+
+def trained_twice() -> int:
+    """v1, and v2 retrained on the same samples."""
+    story.dataset()
+    model_id = story.register()
+    story.publish(story.claimed(model_id), OLD)
+    story.retrain(model_id)
+    story.publish(story.claimed(model_id), NEW)
+    for weights in (OLD, NEW):
+        store.put(weights)
+    return model_id
+
+
+def roll_back(to: str, why: str = "two points of accuracy") -> str:
+    with transaction() as session:
+        model = versions.find_model(session, "m")
+        return versions.name_of(rollback.roll_back(session, model, versions.resolve(session, to), why, "ada"))
+
+
+def test_the_old_weights_become_a_new_version(database: str) -> None:
+    model_id = trained_twice()
+    assert roll_back("m-v1") == "m-v3"
+    with transaction() as session:
+        now, before = versions.resolve(session, "m@current"), versions.resolve(session, "m-v2")
+        first = versions.resolve(session, "m-v1")
+        assert (now.number, now.weights_digest, now.kind) == (3, first.weights_digest, VersionKind.RETRAINED)
+        assert (now.parent_id, before.superseded_at is not None, now.forgotten) == (before.id, True, 0)
+        assert now.batch.why == "rolled back to m-v1: two points of accuracy"
+        found = evidence.report(session, now)
+        assert audit.verify(session).fault is None
+    assert found.summary.startswith("m-v3 was retrained from its initial weights")
+    assert found.verdict.reasons == ["the weights of m-v1, which lack the same samples: two points of accuracy"]
+    assert story.model(model_id).current_version_id == now.id
+
+
+def test_what_comes_after_it_goes_on_from_it(database: str) -> None:
+    model_id = trained_twice()
+    roll_back("m-v1")
+    story.submit(1, 2)
+    (update_,) = story.work(model_id)
+    assert (update_.number, update_.forgotten, update_.excluded_count) == (4, 2, 2)
+
+
+def test_its_evidence_holds(database: str, signing: SigningKeys) -> None:
+    trained_twice()
+    roll_back("m-v1")
+    with transaction() as session:
+        data = parcel.build(parcel.gather(session, versions.resolve(session, "m-v3")))
+    assert len(list(verify(data))) == 8
+
+
+def test_one_that_holds_forgotten_samples_is_never_served_again(database: str) -> None:
+    model_id = trained_twice()
+    story.submit(1, 2)
+    story.work(model_id)
+    for reference in ("m-v1", "m-v2"):
+        with pytest.raises(Conflict, match=f"{reference} still holds 2 samples that m-v3 has forgotten"):
+            roll_back(reference)
+    story.retrain(model_id)
+    story.work(model_id)
+    for reference in ("m-v1", "m-v2"):
+        with pytest.raises(Conflict, match="never served again"):
+            roll_back(reference)
+    with pytest.raises(Conflict, match="m-v3 is an update of an earlier training"):
+        roll_back("m-v3")
+    assert story.model(model_id).current_version_id == story.all_of(Version)[-1].id
+
+
+def test_the_current_one_is_there_already(database: str) -> None:
+    trained_twice()
+    with pytest.raises(Conflict, match="m-v2 is the current version"):
+        roll_back("m-v2")
+
+
+@pytest.mark.parametrize(
+    "column", [Version.weights_purged_at, Version.weights_withdrawn_at], ids=["purged", "withdrawn"]
+)
+def test_weights_that_are_given_out_no_more(database: str, column: object) -> None:
+    trained_twice()
+    with transaction() as session:
+        session.execute(update(Version).where(Version.number == 1).values({column: func.now()}))
+    with pytest.raises(Gone):
+        roll_back("m-v1")
+
+
+def test_weights_that_were_altered(database: str) -> None:
+    trained_twice()
+    with transaction() as session:
+        digest = versions.resolve(session, "m-v1").weights_digest
+    store.store().put(store.path(digest), b"something else")
+    with pytest.raises(Corrupt):
+        roll_back("m-v1")
+
+
+def test_a_run_that_began_before_it_publishes_nothing(database: str) -> None:
+    model_id = trained_twice()
+    story.submit(1)
+    lease = story.closed(model_id)
+    roll_back("m-v1")
+    with pytest.raises(StaleEpoch):
+        story.publish(lease)
+    with transaction() as session:
+        assert versions.resolve(session, "m@current").number == 3
+    assert lease.batch_id in {each.id for each in story.all_of(Batch) if each.state is BatchState.RUNNING}
+
+
+def test_not_on_a_database_that_was_restored(database: str) -> None:
+    trained_twice()
+    with transaction() as session:
+        session.add(Restoration(backup="b", taken_at=func.now(), schema="0012", seq=1, hash=b"h"))
+    with pytest.raises(StaleEpoch, match="Restored from a back-up"):
+        roll_back("m-v1")
+
+
+class TestOverHttp:
+    def test_it_answers_with_the_new_version(self, database: str, http: TestClient) -> None:
+        trained_twice()
+        made = http.post("/models/m/rollback", json={"to": "m-v1", "why": "worse"})
+        assert (made.status_code, made.json()["version"], made.json()["current"]) == (201, "m-v3", True)
+        assert made.headers["location"] == "/models/m-v3/audit"
+
+    def test_another_model_s_version_is_none_of_this(self, database: str, http: TestClient) -> None:
+        trained_twice()
+        story.trained("other")
+        refused = http.post("/models/m/rollback", json={"to": "other-v1", "why": "worse"})
+        assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+
+    @pytest.mark.parametrize("body", [{"to": "m-v1"}, {"to": "m-v1", "why": ""}, {"why": "x"}])
+    def test_it_needs_a_version_and_a_reason(self, database: str, http: TestClient, body: dict[str, str]) -> None:
+        trained_twice()
+        assert http.post("/models/m/rollback", json=body).status_code == 422
+
+
+def test_a_schedule_and_a_retrain_go_on_as_before(database: str) -> None:
+    model_id = trained_twice()
+    roll_back("m-v1")
+    story.retrain(model_id)
+    (made,) = story.work(model_id)
+    assert (made.number, made.kind) == (4, VersionKind.RETRAINED)
+    with transaction() as session:
+        assert session.get_one(Model, model_id).current_version_id == made.id
+        assert versions.resolve(session, "m-v3").batch.trigger is Trigger.OPERATOR
+        assert runs.RETRAIN == "retrain"
