@@ -6,8 +6,10 @@ written as its escape, \\u4f60, rather than left out: a record may not lose what
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
+from reportlab.graphics.shapes import Circle, Drawing, Line, Rect, String
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle, StyleSheet1
@@ -25,6 +27,7 @@ from reportlab.platypus import (
     Table,
 )
 
+WITHIN = colors.HexColor("#e3ecf7")
 INK, PALE, LINE = colors.HexColor("#1c2330"), colors.HexColor("#5b6472"), colors.HexColor("#cfd5de")
 MARGIN = 20 * mm
 WIDTH = A4[0] - 2 * MARGIN
@@ -44,6 +47,44 @@ def styles() -> StyleSheet1:
 
 
 STYLES = styles()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What one line of a plot shows. `limit` and `floor` lie on either side of zero."""
+
+    name: str
+    estimate: float
+    low: float
+    high: float
+    limit: float | None
+    floor: float | None
+
+
+def drawn(rows: Sequence[Interval]) -> Drawing:
+    """Each line: the threshold's range as a box, the noise floor's as a darker one, the interval, the estimate."""
+    reach = 1.1 * max(max(abs(row.low), abs(row.high), row.limit or 0.0, row.floor or 0.0) for row in rows) or 1.0
+    left, step = 16 * mm, 9 * mm
+    made = Drawing(WIDTH, step * len(rows) + 6 * mm)
+
+    def at(value: float) -> float:
+        return float(left + (WIDTH - left) * (value / reach + 1) / 2)
+
+    for place, row in enumerate(rows):
+        middle = made.height - step * (place + 0.5)
+        for half, shade in ((row.limit, WITHIN), (row.floor, LINE)):
+            if half is not None:
+                box = Rect(at(-half), middle - 3 * mm, at(half) - at(-half), 6 * mm, fillColor=shade, strokeColor=None)
+                made.add(box)
+        made.add(Line(at(row.low), middle, at(row.high), middle, strokeColor=INK, strokeWidth=1.6))
+        made.add(Circle(at(row.estimate), middle, 2.4, fillColor=INK, strokeColor=INK))
+        made.add(String(0, middle - 3, western(row.name), fontName="Helvetica-Bold", fontSize=9, fillColor=INK))
+    made.add(Line(at(0), 5 * mm, at(0), made.height, strokeColor=PALE, strokeWidth=0.5, strokeDashArray=[2, 2]))
+    for value in (-reach / 1.1, 0.0, reach / 1.1):
+        made.add(
+            String(at(value), 0, f"{value:+.3f}", fontName="Helvetica", fontSize=7, fillColor=PALE, textAnchor="middle")
+        )
+    return made
 
 
 class Document:
@@ -81,6 +122,11 @@ class Document:
         cells += [[Paragraph(safe(cell), STYLES["cell"]) for cell in row] for row in rows]
         made = Table(cells, colWidths=[WIDTH * share for share in widths], repeatRows=1, style=[*GRID, *TIGHT])
         self.flow += [made, Spacer(0, 6)]
+
+    def intervals(self, rows: Sequence[Interval]) -> None:
+        """Estimates as points on their intervals, each beside its threshold and noise floor, on one scale."""
+        if rows:
+            self.flow += [drawn(rows), Spacer(0, 4)]
 
     def together(self, begun: int) -> None:
         """Keep what was added since the flow had `begun` parts on one page, where it fits on one."""

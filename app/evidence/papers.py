@@ -7,6 +7,7 @@ and measured, and list what is not claimed: an approximate update has not been s
 import base64
 import hashlib
 import json
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -161,7 +162,7 @@ def says_statement(ticket: Ticket, done: list[dict[str, Any]]) -> list[str]:
             if line["exact"]
             else "an approximate update that passed its policy's tests"
         )
-        said.append(f"{line['model']}: {line['version']} is served since {line['published_at'][:19]}Z, {how}.")
+        said.append(f"{line['model']}: {line['version']} is served since {spoken(line['published_at'])}, {how}.")
     if not done:
         said.append("No model of this service held the samples when the ticket came.")
     if ticket.data_releasable_at is not None:
@@ -196,8 +197,8 @@ def pdf(paper: dict[str, Any], envelope: dict[str, Any]) -> bytes:
             ("client", paper["client"]),
             ("dataset", paper["dataset"]),
             ("reason", paper["reason"].replace("_", " ")),
-            ("received", paper["received_at"]),
-            ("deadline", paper["deadline_at"] or "–"),
+            ("received", spoken(paper["received_at"])),
+            ("deadline", spoken(paper["deadline_at"])),
             ("counts", ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in paper["counts"].items())),
         ]
     )
@@ -231,6 +232,11 @@ def pdf(paper: dict[str, Any], envelope: dict[str, Any]) -> bytes:
     )
     made.together(begun)
     return made.bytes()
+
+
+def spoken(written: str | None) -> str:
+    """A time out of a paper's JSON, for people."""
+    return moment(datetime.fromisoformat(written) if written else None)
 
 
 def how(line: dict[str, Any]) -> str:
