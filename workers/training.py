@@ -16,7 +16,8 @@ from unlearning.gradients import Scores, scores
 from unlearning.intervals import wilson
 from unlearning.problem import Indices
 from unlearning.statistics import LEVEL, Statistic
-from unlearning.training import restore
+from unlearning.step_cost import StepCost, step_cost
+from unlearning.training import Epoch, restore
 from workers import artifacts, banks, records, torchrun
 from workers.context import Context
 from workers.problems import Refused
@@ -32,7 +33,8 @@ class Trained:
     data: bytes
     digest: str
     seconds: float
-    epochs: int
+    history: list[Epoch]
+    cost: StepCost | None
     samples: int
     keeper: records.Keeper | None
     layout: torchrun.Layout
@@ -89,7 +91,8 @@ def train_without(context: Context, excluded: Indices) -> Trained:
     seconds = time.perf_counter() - begun
     data = artifacts.weights_bytes(result.state)
     model = restore(problem, result.state, context.device)
-    return Trained(model, data, artifacts.digest_of(data), seconds, len(result.history), len(live), keeper, chosen)
+    cost = step_cost(problem, model, live, context.device)
+    return Trained(model, data, artifacts.digest_of(data), seconds, result.history, cost, len(live), keeper, chosen)
 
 
 def judge(context: Context, trained: Trained, test: Scores) -> int:
@@ -109,7 +112,13 @@ def judge(context: Context, trained: Trained, test: Scores) -> int:
             rung=RUNG,
             weights_digest=trained.digest,
             judgement=judgement,
-            method={"method": RUNG, "epochs": trained.epochs, "samples": trained.samples},
+            method={
+                "method": RUNG,
+                "epochs": len(trained.history),
+                "samples": trained.samples,
+                "curve": [asdict(epoch) for epoch in trained.history],
+                "seconds_a_step": None if trained.cost is None else asdict(trained.cost),
+            },
             statistics=figures,
             seconds={"train": trained.seconds, "validate": time.perf_counter() - begun},
         )
