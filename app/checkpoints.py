@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from obstore.exceptions import AlreadyExistsError
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import audit, signing, store
 from app.config import settings
-from app.db import transaction
+from app.db import changed, transaction
 from app.errors import NotFound, Unprocessable
 from app.tables import AuditEvent, Checkpoint, Installation, Restoration, SigningKey
 from app.tree import Tree, grow, size
@@ -148,11 +148,11 @@ def publish() -> bool:
     if place is not None:
         write(place, made)
     with transaction() as session:
-        made = session.merge(made)
-        made.published_at = func.now()
-        audit.append(
-            session, "audit.checkpointed", "expunge", size=made.size, root=made.root.hex(), note=made.note, place=place
-        )
+        mine = (Checkpoint.size == made.size) & (Checkpoint.origin == made.origin) & (Checkpoint.key == made.key)
+        first = update(Checkpoint).where(mine, Checkpoint.published_at.is_(None)).values(published_at=func.now())
+        if not changed(session, first):  # somebody else did at the same time, and has told
+            return False
+        audit.append(session, "audit.checkpointed", "expunge", size=made.size, root=made.root.hex(), note=made.note)
     return True
 
 

@@ -93,6 +93,7 @@ class DeletionAccepted(BaseModel):
     counts: Counts
     models: int = Field(description="Models that owe something")
     href: str
+    receipt: str = Field(description="Where the signed receipt is")
 
 
 class ObligationView(BaseModel):
@@ -127,6 +128,8 @@ class TicketView(BaseModel):
     data_removed_at: datetime | None = Field(description="From here on no training reads the samples")
     data_releasable_at: datetime | None = Field(description="Nothing here needs the raw samples any more: destroy them")
     obligations: list[ObligationView]
+    receipt: str = Field(description="Where the signed receipt is")
+    statement: str | None = Field(description="Where the signed statement is; null until the ticket has ended")
 
 
 class TicketDetail(TicketView):

@@ -68,7 +68,9 @@ def accepted(made: tickets.Accepted) -> DeletionAccepted:
         pending_elsewhere=made.counts.pending_elsewhere,
     )
     href = f"/deletions/{made.ticket_id}"
-    return DeletionAccepted(id=made.ticket_id, state=made.state, counts=counted, models=made.models, href=href)
+    return DeletionAccepted(
+        id=made.ticket_id, state=made.state, counts=counted, models=made.models, href=href, receipt=f"{href}/receipt"
+    )
 
 
 def ticket(row: Ticket) -> TicketView:
@@ -87,6 +89,8 @@ def ticket(row: Ticket) -> TicketView:
         data_removed_at=row.data_removed_at,
         data_releasable_at=row.data_releasable_at,
         obligations=[obligation(owed) for owed in row.obligations],
+        receipt=f"/deletions/{row.id}/receipt",
+        statement=f"/deletions/{row.id}/statement" if row.closed_at is not None else None,
     )
 
 

@@ -661,6 +661,8 @@ class TicketView(Shape):
         ..., description="Nothing here needs the raw samples any more: destroy them"
     )
     obligations: list[ObligationView]
+    receipt: str = Field(..., description="Where the signed receipt is")
+    statement: str | None = Field(..., description="Where the signed statement is; null until the ticket has ended")
 
 
 class Trigger(Words):
@@ -1003,6 +1005,7 @@ class DeletionAccepted(Shape):
     counts: Counts
     models: int = Field(..., description="Models that owe something")
     href: str
+    receipt: str = Field(..., description="Where the signed receipt is")
 
 
 class DeletionRequest(Shape):
@@ -1231,6 +1234,8 @@ class TicketDetail(Shape):
         ..., description="Nothing here needs the raw samples any more: destroy them"
     )
     obligations: list[ObligationView]
+    receipt: str = Field(..., description="Where the signed receipt is")
+    statement: str | None = Field(..., description="Where the signed statement is; null until the ticket has ended")
     timeline: list[dict[str, Any]]
 
 

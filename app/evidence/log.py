@@ -41,8 +41,7 @@ def slice_of(session: Session, version: Version) -> Slice:
 
     Raises `NotConfigured` where the installation cannot sign; to be called before anything is written.
     """
-    tickets = list(session.scalars(select(Obligation.ticket_id).where(Obligation.version_id == version.id)))
-    rows = session.execute(told_of(version.batch_id, tickets)).all()
+    rows = session.execute(told_of(version)).all()
     head = checkpoints.covering(session, rows[-1].seq)
     earlier = before(session, head, rows[0].seq)
     tree = Tree(session)
@@ -61,9 +60,11 @@ def slice_of(session: Session, version: Version) -> Slice:
     return Slice(entries, [step.hex() for step in places], head, earlier, [step.hex() for step in proof])
 
 
-def told_of(batch_id: UUID, tickets: list[UUID]) -> Any:
+def told_of(version: Version) -> Any:
+    """The events of its batch, and the acceptance of each ticket that it answers."""
+    tickets = select(Obligation.ticket_id).where(Obligation.version_id == version.id)
     accepted = (AuditEvent.kind == "ticket.accepted") & AuditEvent.ticket_id.in_(tickets)
-    query = select(AuditEvent.seq, AuditEvent.body).where(or_(AuditEvent.batch_id == batch_id, accepted))
+    query = select(AuditEvent.seq, AuditEvent.body).where(or_(AuditEvent.batch_id == version.batch_id, accepted))
     return query.order_by(AuditEvent.seq)
 
 

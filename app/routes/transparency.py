@@ -75,7 +75,7 @@ def consistency(who: MayAudit, first: Size, second: Size) -> ConsistencyProof:
 def keys(who: MayAudit) -> list[SigningKeyView]:
     """The public keys that evidence is or was signed with, the present one first."""
     with transaction() as session:
-        current, origin = checkpoints.latest(session).key, checkpoints.origin(session)
+        current, origin = checkpoints.covering(session, 0).key, checkpoints.origin(session)
         found = session.scalars(select(SigningKey).order_by(SigningKey.since.desc())).all()
     made = [view(row, origin, row.fingerprint == current) for row in found]
     return sorted(made, key=lambda key: not key.current)

@@ -188,6 +188,8 @@ def head(opened: Opened) -> str:
     opened.head = note(opened, opened.part(bundle.CHECKPOINT).decode(), bundle.CHECKPOINT)
     if bundle.EARLIER in opened.files:
         earlier = note(opened, opened.part(bundle.EARLIER).decode(), bundle.EARLIER)
+        if earlier.origin != opened.head.origin:
+            raise Fault(f"{bundle.EARLIER} is a head of another log")
         path = [bytes.fromhex(step) for step in log["consistency"]]
         if not merkle.consistent(earlier.size, opened.head.size, earlier.root, opened.head.root, path):
             raise Fault(f"{bundle.CHECKPOINT} does not go on from {bundle.EARLIER}: the log was rewritten between")
