@@ -18,6 +18,7 @@ from unlearning.problem import Indices
 from unlearning.statistics import LEVEL, Statistic
 from unlearning.training import restore
 from workers import artifacts, banks, records, torchrun
+from workers import figures as drawings
 from workers.context import Context
 from workers.problems import Refused
 
@@ -96,7 +97,7 @@ def judge(context: Context, trained: Trained, test: Scores) -> int:
     """Record the verdict on a training. One that is no use as a model is held for an operator, not published."""
     begun = time.perf_counter()
     figures = {"accuracy": share("accuracy", test, "audit test")}
-    before = None
+    before = earlier = None
     if context.lease.parent:
         earlier = scores(context.parent, context.problem, context.audit.test)
         figures["accuracy_before"] = share("accuracy_before", earlier, "audit test, parent version")
@@ -112,6 +113,7 @@ def judge(context: Context, trained: Trained, test: Scores) -> int:
             method={"method": RUNG, "epochs": trained.epochs, "samples": trained.samples},
             statistics=figures,
             seconds={"train": trained.seconds, "validate": time.perf_counter() - begun},
+            figures=drawings.of_training(earlier, test),
         )
     if judgement.decision is not Decision.PUBLISH:
         raise Refused("; ".join(judgement.reasons))

@@ -111,4 +111,5 @@ ROWS: dict[str, list[Row]] = {
         ("worker", {"name": "celery@a", "role": "worker", "host": "a", "pid": 7, "seen_at": "2026-02-01Z",
                     "heard_at": "2026-02-01Z"}),
     ],
+    "0014": [("UPDATE verdict", {"id": 2, "figures": '{"n_f": 3}'})],
 }  # fmt: skip

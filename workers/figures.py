@@ -1,0 +1,75 @@
+"""What is drawn of a verdict beside its statistics: plain JSON for its row, never a reason for a run to fail.
+
+The scores are at hand. Gradient norms and maps cost passes of their own, so they are taken of weights that are about to be
+published, and before they are: where the policy releases the samples with the publication, nothing reads them afterwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+from torch import nn
+
+from unlearning import looks
+from unlearning.evidence import Evidence
+from unlearning.figures import Spread, classes_of, figures_of
+from unlearning.gradients import NonFinite, Scores
+from unlearning.looks import Maps
+from unlearning.validation import compare
+from workers.context import Context
+
+log = structlog.get_logger()
+Drawn = dict[str, Any]
+Look = Spread | Maps
+UNPUBLISHED = "not looked at: these weights were not fit to be published"
+
+
+def of_update(context: Context, updated: nn.Module, evidence: Evidence, *, closer: bool) -> Drawn | None:
+    """All figures of an update; `closer` for those that cost passes. None where nothing could be drawn."""
+    try:
+        found = figures_of(evidence)
+    except Exception as error:  # noqa: BLE001 - a verdict stands without its pictures
+        log.warning("figures.missing", error=type(error).__name__)
+        return None
+    norms = maps = None
+    why_no_norms = why_no_maps = UNPUBLISHED
+    if closer:
+        norms, why_no_norms = looked(lambda: gradient_norms(context, updated, evidence))
+        maps, why_no_maps = looked(lambda: class_maps(context, updated, evidence))
+    return asdict(found) | {
+        "norms": None if norms is None else asdict(norms),
+        "why_no_norms": why_no_norms,
+        "maps": None if maps is None else asdict(maps),
+        "why_no_maps": why_no_maps,
+    }
+
+
+def gradient_norms(context: Context, updated: nn.Module, evidence: Evidence) -> Look:
+    weights_M = compare(evidence).pairing.weights_M
+    return looks.gradient_norms(
+        context.parent, updated, context.problem, evidence.forget_N, context.audit.holdout, weights_M
+    )
+
+
+def class_maps(context: Context, updated: nn.Module, evidence: Evidence) -> Look:
+    """Of no test image of somebody whose samples are forgotten."""
+    subjects = {context.problem.train.subjects[i] for i in evidence.forget_N}
+    forgotten = [subject for subject in subjects if subject is not None]
+    return looks.class_maps(context.parent, updated, context.problem, context.audit.test, forgotten)
+
+
+def looked(look: Callable[[], Look]) -> tuple[Look | None, str | None]:
+    """What was seen, or why nothing was. What a user's code raised is named by kind alone: its text may hold somebody's id."""
+    try:
+        return look(), None
+    except (looks.NoLook, NonFinite) as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - a verdict stands without its pictures
+        log.warning("figures.missing", error=type(error).__name__)
+        return None, f"it could not be taken ({type(error).__name__})"
+
+
+def of_training(before: Scores | None, after: Scores) -> Drawn:
+    """Of a training only the classes: D_f is not looked at."""
+    return {"classes": asdict(classes_of(before, after))}
