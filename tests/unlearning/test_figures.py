@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_counts_are_of_the_intervals_they_claim(values: list[float], inner: set[
     edges = tuple(float(edge) for edge in sorted(inner))
     found = binned(np.array(values), np.full(len(values), 1 / len(values)), edges, (0.5,))
     ends = (-np.inf, *edges, np.inf)
-    by_a_loop = [sum(low <= value < high for value in values) for low, high in zip(ends, ends[1:], strict=False)]
+    by_a_loop = [sum(low <= value < high for value in values) for low, high in pairwise(ends)]
     assert list(found.counts) == by_a_loop
 
 
