@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
 
+from app import charts
+
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -35,6 +37,7 @@ def signed(value: float) -> str:
 
 templates = Jinja2Templates(directory=HERE / "templates")
 templates.env.filters |= {"moment": moment, "signed": signed}
+templates.env.globals["charts"] = charts
 
 
 def prefers_html(accept: str) -> bool:

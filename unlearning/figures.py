@@ -23,9 +23,10 @@ FEWEST = 10
 MOST_CLASSES = 100
 PROBABILITIES = (
     0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.997, 0.999, 0.9997, 0.9999, 0.99997, 0.99999,
+    0.999997, 0.999999,
 )  # fmt: skip
 """About evenly apart in log odds: a network that learnt by heart is sure to the fourth decimal, and one that did not is not."""
-COARSE_PROBABILITIES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+COARSE_PROBABILITIES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 LOSS_BINS, COARSE_LOSS_BINS = 18, 6
 RATES = (0.0, 0.01, 0.02, 0.03, 0.04, *(n / 20 for n in range(1, 21)))
 COARSE_RATES = tuple(n / 10 for n in range(11))
@@ -67,13 +68,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Roc:
-    """One attack on D_f before and after: its recall at the false-positive rates of `Figures.rates`, and the whole area.
+    """One attack on D_f before and after: its recall at some false-positive `rates`, and the area under the whole curve.
 
     The rate is that among unseen samples of a sample's own class, so each class has a threshold of its own: the
     covariate-adjusted curve of Janes and Pepe (2009). Its area is the verdict's class-matched AUC.
     """
 
     attack: str
+    rates: tuple[float, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]
     auc_before: float
@@ -103,7 +105,6 @@ class Figures:
     withheld: str | None
     confidence: Spread | None
     source: str
-    rates: tuple[float, ...]
     roc: tuple[Roc, ...]
     classes: Classes
 
@@ -116,13 +117,11 @@ def figures_of(evidence: Evidence) -> Figures:
     compared = compare(evidence)
     n_f = len(compared.rows_N)
     classes = classes_of(evidence.test_before.scores, evidence.test_after.scores)
-    coarse = n_f < FEW
-    rates = COARSE_RATES if coarse else RATES
     source = compared.pairing.source
     if n_f < FEWEST:
-        return Figures(n_f, coarse, too_few(n_f), None, source, rates, (), classes)
+        return Figures(n_f, n_f < FEW, too_few(n_f), None, source, (), classes)
     spread = confidence_spread(evidence, compared.rows_N, compared.pairing.weights_M)
-    return Figures(n_f, coarse, None, spread, source, rates, tuple(rocs(evidence, rates)), classes)
+    return Figures(n_f, n_f < FEW, None, spread, source, tuple(rocs(evidence)), classes)
 
 
 def too_few(n_f: int) -> str:
@@ -206,11 +205,19 @@ def binned(values_N: Floats, weights_N: Floats, edges: tuple[float, ...], levels
     return Binned(
         tuple(map(int, counts_K)),
         tuple(round(float(share), 6) for share in shares_K),
-        tuple(float(f"{value:.4g}") for value in quantiles),
+        tuple(map(rounded, quantiles)),
     )
 
 
-def rocs(evidence: Evidence, rates: tuple[float, ...]) -> list[Roc]:
+def rounded(value: float) -> float:
+    """Four digits; of a probability near one, of what it lacks of one."""
+    value = float(value)
+    if 0.5 < value < 1:
+        return round(1 - float(f"{1 - value:.4g}"), 12)
+    return float(f"{value:.4g}")
+
+
+def rocs(evidence: Evidence) -> list[Roc]:
     """One curve an attack that has enough of D_f to ask, the one behind UE first."""
     found: list[Roc] = []
     for attack in ON_SIGNALS:
@@ -222,20 +229,20 @@ def rocs(evidence: Evidence, rates: tuple[float, ...]) -> list[Roc]:
             )
         ]
         if pairs[0] is not None and pairs[1] is not None:
-            found.append(roc(attack, pairs[0], pairs[1], rates))
+            found.append(roc(attack, pairs[0], pairs[1]))
     if evidence.bank is not None and evidence.bank.known(evidence.forget_N).any():
         before = (evidence.forget_before.scores, evidence.holdout_before.scores)
         after = (evidence.forget_after.scores, evidence.holdout_after.scores)
-        found.append(roc("reference", *reference_pairs(evidence.bank, evidence.forget_N, before, after), rates))
+        found.append(roc("reference", *reference_pairs(evidence.bank, evidence.forget_N, before, after)))
     return [one for one in found if one.n_f >= FEWEST]
 
 
-def roc(attack: str, before: Pair, after: Pair, rates: tuple[float, ...]) -> Roc:
+def roc(attack: str, before: Pair, after: Pair) -> Roc:
     """Both curves of one attack."""
-    curves = [curve(pair, rates) for pair in (before, after)]
-    (recalls_before, auc_before), (recalls_after, auc_after) = curves
     n_f, n_h = len(before.forget_N), len(before.unseen_M)
-    return Roc(attack, recalls_before, recalls_after, auc_before, auc_after, n_f, n_h)
+    rates = COARSE_RATES if n_f < FEW else RATES
+    (recalls_before, auc_before), (recalls_after, auc_after) = (curve(pair, rates) for pair in (before, after))
+    return Roc(attack, rates, recalls_before, recalls_after, auc_before, auc_after, n_f, n_h)
 
 
 def curve(pair: Pair, rates: tuple[float, ...]) -> tuple[tuple[float, ...], float]:

@@ -17,13 +17,13 @@ from unlearning.figures import FEWEST, Spread, spread, too_few
 from unlearning.gradients import NonFinite, chunks, evaluating
 from unlearning.membership import Floats
 from unlearning.problem import Indices, Problem, Samples, strata
-from unlearning.sample_norms import per_sample_squared_norms, refuse
+from unlearning.sample_norms import layerwise_applies, per_sample_squared_norms, refuse
 from unlearning.validation import FEW
 
 SEED = 0
-NORMED = 128
+NORMED = 64
 """Samples of each set whose gradients are taken, at most."""
-AT_ONCE = 32  # a network that needs the general way holds a gradient for each of these
+AT_ONCE, AT_ONCE_GENERAL = 64, 16  # in the general way a network's whole gradient is held for each
 NORM_EDGES = tuple(float(f"{10 ** (half / 2):.4g}") for half in range(-16, 7))  # 1e-8 to 1e3, two bins a decade
 COARSE_NORM_EDGES = NORM_EDGES[::2]
 MAPPED = 64
@@ -101,9 +101,10 @@ def norms(model: nn.Module, problem: Problem, samples: Samples, indices: Indices
         NonFinite: a gradient is infinite or NaN.
     """
     device = next(model.parameters()).device
+    size = AT_ONCE if layerwise_applies(model) else AT_ONCE_GENERAL
     found: list[Tensor] = []
     with evaluating(model):
-        for inputs, targets in chunks(samples, indices, AT_ONCE, device):
+        for inputs, targets in chunks(samples, indices, size, device):
             found.append(per_sample_squared_norms(model, problem, inputs, targets).double().cpu())
     norms_N: Floats = torch.cat(found).sqrt().numpy()
     if not np.isfinite(norms_N).all():
@@ -112,7 +113,7 @@ def norms(model: nn.Module, problem: Problem, samples: Samples, indices: Indices
 
 
 def class_maps(
-    parent: nn.Module, updated: nn.Module, problem: Problem, test: Samples, without: Collection[str] = ()
+    parent: nn.Module, updated: nn.Module, problem: Problem, test: Samples, without: Collection[str | None] = ()
 ) -> Maps:
     """Maps of the last convolution for at most `MAPPED` images of the audit's test, none of a subject in `without`.
 

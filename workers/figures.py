@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import structlog
 from torch import nn
 
@@ -18,6 +19,7 @@ from unlearning.gradients import NonFinite, Scores
 from unlearning.looks import Maps
 from unlearning.validation import compare
 from workers.context import Context
+from workers.rungs import Task
 
 log = structlog.get_logger()
 Drawn = dict[str, Any]
@@ -25,7 +27,7 @@ Look = Spread | Maps
 UNPUBLISHED = "not looked at: these weights were not fit to be published"
 
 
-def of_update(context: Context, updated: nn.Module, evidence: Evidence, *, closer: bool) -> Drawn | None:
+def of_update(context: Context, task: Task, updated: nn.Module, evidence: Evidence, *, closer: bool) -> Drawn | None:
     """All figures of an update; `closer` for those that cost passes. None where nothing could be drawn."""
     try:
         found = figures_of(evidence)
@@ -36,7 +38,7 @@ def of_update(context: Context, updated: nn.Module, evidence: Evidence, *, close
     why_no_norms = why_no_maps = UNPUBLISHED
     if closer:
         norms, why_no_norms = looked(lambda: gradient_norms(context, updated, evidence))
-        maps, why_no_maps = looked(lambda: class_maps(context, updated, evidence))
+        maps, why_no_maps = looked(lambda: class_maps(context, task, updated))
     return asdict(found) | {
         "norms": None if norms is None else asdict(norms),
         "why_no_norms": why_no_norms,
@@ -52,11 +54,13 @@ def gradient_norms(context: Context, updated: nn.Module, evidence: Evidence) -> 
     )
 
 
-def class_maps(context: Context, updated: nn.Module, evidence: Evidence) -> Look:
-    """Of no test image of somebody whose samples are forgotten."""
-    subjects = {context.problem.train.subjects[i] for i in evidence.forget_N}
-    forgotten = [subject for subject in subjects if subject is not None]
-    return looks.class_maps(context.parent, updated, context.problem, context.audit.test, forgotten)
+def class_maps(context: Context, task: Task, updated: nn.Module) -> Look:
+    """Of no test image of somebody of whom nothing is left in the training set."""
+    subjects = context.problem.train.subjects
+    asked = {subjects[i] for i in task.forget} - {None}
+    gone = set(np.union1d(task.tombstoned, task.forget).tolist())
+    staying = {subject for i, subject in enumerate(subjects) if subject in asked and i not in gone}
+    return looks.class_maps(context.parent, updated, context.problem, context.audit.test, asked - staying)
 
 
 def looked(look: Callable[[], Look]) -> tuple[Look | None, str | None]:

@@ -16,7 +16,7 @@ from app.recovery import journal
 from app.recovery.archive import open_archive
 
 app = typer.Typer(no_args_is_help=True)
-STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
+STYLESHEET = re.compile(r'<link rel="stylesheet" href="[^"]*/static/(?P<name>[\w.-]+)">')
 
 
 @app.command("show")
@@ -54,10 +54,11 @@ def report(
 def page(service: Api, version: str) -> str:
     """The report's page with its style in it: a browser that opens it sends no key, and finds no other file."""
     found = service.call("GET", f"/models/{part(version)}/audit", headers={"Accept": "text/html"}).text
-    style = service.call("GET", "/static/expunge.css").text
-    inlined, links = STYLESHEET.subn(lambda _: f"<style>\n{style}</style>", found)
-    assert links == 1
-    return inlined
+    names = list(dict.fromkeys(link["name"] for link in STYLESHEET.finditer(found)))
+    assert names, "a page has a stylesheet"
+    styles = "".join(f"<style>\n{service.call('GET', f'/static/{name}').text}</style>" for name in names)
+    whole = STYLESHEET.sub(lambda _: styles, found, count=1)  # all of them in the head, in their order
+    return STYLESHEET.sub("", whole)
 
 
 def write(file: Path, text: str) -> None:

@@ -1,17 +1,18 @@
 """The reviewer's seat, and the ML engineer's second half: models, versions, weights, and why a version may be trusted."""
 
 import base64
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Header, Path, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from app import batches, evidence, pages, runs, store, versions, views
 from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
-from app.errors import Conflict, Gone, NotFound, may_answer
+from app.errors import Conflict, Gone, NotFound, Unprocessable, may_answer
 from app.queue import nudge
 from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, VersionView
 from app.tables import Model, Trigger
@@ -100,23 +101,50 @@ def weights(reference: Reference, who: MayAudit) -> StreamingResponse:
     return StreamingResponse(store.chunks(digest), media_type="application/octet-stream", headers=headers)
 
 
-@router.get(
-    "/{reference}/audit",
-    response_model=evidence.Report,
-    responses={
-        200: {
-            "content": {"text/html": {"schema": {"type": "string"}}},
-            "description": "JSON, or HTML when the client prefers it",
-        }
-    },
-)
+EITHER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/html": {"schema": {"type": "string"}}},
+        "description": "JSON, or HTML when the client prefers it",
+    }
+}
+Accept = Annotated[str, Header()]
+Form = Annotated[Literal["json", "html"] | None, Query(description="Asked for outright, whatever `Accept` says")]
+
+
+@router.get("/{reference}/audit", response_model=evidence.Report, responses=EITHER)
 def audit(
-    reference: Reference, request: Request, who: MayAudit, accept: Annotated[str, Header()] = "application/json"
+    reference: Reference,
+    request: Request,
+    who: MayAudit,
+    accept: Accept = "application/json",
+    format: Form = None,
 ) -> Response:
     """Why this version may be trusted, and what the report does not promise."""
     with transaction() as session:
         report = evidence.report(session, versions.resolve(session, reference))
+    return either(request, "audit.html", report, accept, format)
+
+
+@router.get(
+    "/{reference}/compare", response_model=evidence.Comparison, responses=EITHER | may_answer(NotFound, Unprocessable)
+)
+def compare(
+    reference: Reference,
+    other: Annotated[str, Query(alias="with", max_length=160, description="The version beside it, of the same model")],
+    request: Request,
+    who: MayAudit,
+    accept: Accept = "application/json",
+    format: Form = None,
+) -> Response:
+    """Two versions of one model side by side, the earlier one first: verdicts, statistics, usefulness, policy, lineage."""
+    with transaction() as session:
+        found = evidence.compare(session, versions.resolve(session, reference), versions.resolve(session, other))
+    return either(request, "compare.html", found, accept, format)
+
+
+def either(request: Request, template: str, report: BaseModel, accept: str, form: str | None) -> Response:
+    """A report as JSON, or as a page where the client prefers that."""
     vary = {"Vary": "Accept", "Cache-Control": "no-store"}
-    if pages.prefers_html(accept):
-        return pages.render(request, "audit.html", {"report": report}, vary)
+    if form == "html" or (form is None and pages.prefers_html(accept)):
+        return pages.render(request, template, {"report": report}, vary)
     return JSONResponse(report.model_dump(mode="json"), headers=vary)

@@ -24,6 +24,7 @@ from unlearning.figures import (
     curve,
     even_edges,
     figures_of,
+    rounded,
     spread,
     tells_probability,
 )
@@ -86,8 +87,8 @@ def test_the_area_of_the_loss_is_the_verdicts_own(n_f: int) -> None:
     assert loss.attack == "loss"
     assert loss.auc_before == pytest.approx(statistics["auc_loss_before"].estimate, abs=1e-6)
     assert loss.auc_after == pytest.approx(statistics["auc_loss"].estimate, abs=1e-6)
-    assert (loss.n_f, loss.n_h, len(loss.before)) == (n_f, 400, len(made.rates))
-    assert made.rates == (COARSE_RATES if n_f < FEW else RATES)
+    assert (loss.n_f, loss.n_h, len(loss.before)) == (n_f, 400, len(loss.rates))
+    assert loss.rates == (COARSE_RATES if n_f < FEW else RATES)
 
 
 @pytest.mark.parametrize("n_f", [FEWEST, 60])
@@ -168,6 +169,11 @@ def test_edges_do_not_depend_on_the_forget_set() -> None:
     assert found[0] is not None
     assert found[1] is not None
     assert found[0].edges == found[1].edges
+
+
+def test_quantiles_near_one_keep_what_they_lack() -> None:
+    assert rounded(0.99999876543) == pytest.approx(1 - 1.235e-6, abs=1e-12)
+    assert [rounded(value) for value in (0.123456, 1.0, 12.3456, 0.0)] == [0.1235, 1.0, 12.35, 0.0]
 
 
 def test_edges_of_one_single_value() -> None:

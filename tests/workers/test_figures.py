@@ -132,4 +132,3 @@ def test_the_same_weights_are_published_with_figures_and_without(
         verdict, _ = verdicts(line)[-1]
         found.append((verdict.weights_digest, verdict.statistics, verdict.decision))
     assert found[0] == found[1]
-
