@@ -247,10 +247,10 @@ def classes(
     frame = Frame(height=TOP + 17.0 * len(rows) + BOTTOM, left=62.0)
     marks: list[Mark] = [words("title", 4, 12, "Accuracy by class")]
     if before is not None:
-        x = frame.right - sum(24 + 5.4 * len(name) for name in names)
+        start = frame.right - sum(24 + 5.4 * len(name) for name in names)
         for css, name in zip(("dot before", "dot after"), names, strict=True):
-            marks += [circle(css, x, 8.5), words("label", x + 8, 12, name)]
-            x += 24 + 5.4 * len(name)
+            marks += [circle(css, start, 8.5), words("label", start + 8, 12, name)]
+            start += 24 + 5.4 * len(name)
 
     def x(value: float) -> float:
         return frame.x((value - least) / (1 - least))

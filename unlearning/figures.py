@@ -143,8 +143,8 @@ def confidence_spread(evidence: Evidence, rows_N: Indices, weights_M: Floats) ->
     losses = [one.losses_N for one in scored]
     coarse = len(rows_N) < FEW
     unseen = (evidence.holdout_before, evidence.holdout_after)
+    edges: tuple[float, ...] = COARSE_PROBABILITIES if coarse else PROBABILITIES
     if all(map(tells_probability, unseen)):
-        edges = COARSE_PROBABILITIES if coarse else PROBABILITIES
         return spread("probability", [np.exp(-one) for one in losses], weights_M, edges)
     edges = even_edges(np.concatenate(losses[2:]), COARSE_LOSS_BINS if coarse else LOSS_BINS)
     return spread("loss", losses, weights_M, edges)

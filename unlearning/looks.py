@@ -167,8 +167,8 @@ def one_a_class(model: nn.Module, problem: Problem, inputs: Tensor, targets: Ten
 
 def digits(map_hw: Tensor) -> tuple[str, ...]:
     """Rows of digits from 0 to `SHADES` - 1, of the map averaged down to at most `SIDE` cells a side."""
-    sides = [min(SIDE, side) for side in map_hw.shape]
-    cells = functional.adaptive_avg_pool2d(map_hw.detach().double().cpu()[None, None], sides)[0, 0]
+    height, width = (min(SIDE, side) for side in map_hw.shape)
+    cells = functional.adaptive_avg_pool2d(map_hw.detach().double().cpu()[None, None], (height, width))[0, 0]
     return tuple("".join(map(str, row)) for row in in_levels(cells, SHADES - 1).tolist())
 
 

@@ -34,17 +34,14 @@ def of_update(context: Context, task: Task, updated: nn.Module, evidence: Eviden
     except Exception as error:  # noqa: BLE001 - a verdict stands without its pictures
         log.warning("figures.missing", error=type(error).__name__)
         return None
-    norms = maps = None
-    why_no_norms = why_no_maps = UNPUBLISHED
-    if closer:
-        norms, why_no_norms = looked(lambda: gradient_norms(context, updated, evidence))
-        maps, why_no_maps = looked(lambda: class_maps(context, task, updated))
-    return asdict(found) | {
-        "norms": None if norms is None else asdict(norms),
-        "why_no_norms": why_no_norms,
-        "maps": None if maps is None else asdict(maps),
-        "why_no_maps": why_no_maps,
-    }
+    drawn = asdict(found)
+    for name, look in (
+        ("norms", lambda: gradient_norms(context, updated, evidence)),
+        ("maps", lambda: class_maps(context, task, updated)),
+    ):
+        seen, why = looked(look) if closer else (None, UNPUBLISHED)
+        drawn |= {name: None if seen is None else asdict(seen), f"why_no_{name}": why}
+    return drawn
 
 
 def gradient_norms(context: Context, updated: nn.Module, evidence: Evidence) -> Look:

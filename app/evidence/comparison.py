@@ -22,7 +22,7 @@ DIFFERENT_SETS = (
     " different samples; only what is measured on the audit's test compares directly."
 )
 NO_WEIGHTS = (
-    "Nothing here compares the weights. Whoever has both can, and may learn something about the samples forgotten in between."
+    "Nothing here compares the weights. Whoever has both can, and may learn something of the samples forgotten between."
 )
 NOT_A_RANKING = "Where two intervals overlap, no difference was shown; that is no evidence that there is none."
 

@@ -13,6 +13,7 @@ from app import batches, evidence, pages, runs, store, versions, views
 from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
 from app.errors import Conflict, Gone, NotFound, Unprocessable, may_answer
+from app.evidence.comparison import Comparison
 from app.queue import nudge
 from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, VersionView
 from app.tables import Model, Trigger
@@ -125,9 +126,7 @@ def audit(
     return either(request, "audit.html", report, accept, format)
 
 
-@router.get(
-    "/{reference}/compare", response_model=evidence.Comparison, responses=EITHER | may_answer(NotFound, Unprocessable)
-)
+@router.get("/{reference}/compare", response_model=Comparison, responses=EITHER | may_answer(NotFound, Unprocessable))
 def compare(
     reference: Reference,
     other: Annotated[str, Query(alias="with", max_length=160, description="The version beside it, of the same model")],

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from app import banks, evidence, pages, versions
 from app.db import transaction
 from app.errors import Unprocessable
+from app.evidence.comparison import Comparison
 from app.evidence.copies import Copy
 from app.tables import Decision, Model, Verdict, Version, VersionKind
 from tests.app import story
@@ -301,7 +302,7 @@ def test_figures_are_those_of_the_version_own_verdict(line: int) -> None:
 class TestComparison:
     """Two versions of one model, side by side."""
 
-    def compare(self, one: str, other: str) -> evidence.Comparison:
+    def compare(self, one: str, other: str) -> Comparison:
         with transaction() as session:
             return evidence.compare(session, versions.resolve(session, one), versions.resolve(session, other))
 
