@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import charts
@@ -39,6 +39,7 @@ def inside(chart: Chart) -> None:
             assert -0.1 <= y <= chart.height + 0.1, mark
 
 
+@settings(deadline=None)  # a slow machine is no defect
 @given(SHARES, SHARES, SHARES, SHARES)
 def test_distributions_lie_in_their_frame(a: list[float], b: list[float], c: list[float], d: list[float]) -> None:
     a[1] = max(a[1], 0.01)  # somebody is somewhere

@@ -1,12 +1,15 @@
 """Figures of a real run: they are in the verdict's row, belong to its statistics, name nobody, and never fail a run."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
 from app.db import transaction
 from app.tables import Decision, Verdict
+from tests.unlearning.test_looks import Pictures
 from tests.workers.conftest import LENIENT, Line, load_clusters, register
 from unlearning import looks
 from unlearning.figures import FEWEST
@@ -112,6 +115,23 @@ def test_a_verdict_may_do_without(lenient: Line, monkeypatch: pytest.MonkeyPatch
     verdict, drawn = verdicts(lenient)[-1]
     assert verdict.decision is Decision.PUBLISH, verdict.reasons
     assert drawn is None
+
+
+def test_maps_are_of_nobody_who_is_wholly_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever still has a sample in the training set asked for that one alone to be forgotten."""
+    problem = Pictures()
+    of_1, of_3 = ([i for i, subject in enumerate(problem.train.subjects) if subject == name] for name in ("p-1", "p-3"))
+    forget, tombstoned = np.array([of_1[0], *of_3[1:], 0]), np.array(of_3[:1])
+    barred: list[object] = []
+
+    def noted(*_: object) -> None:
+        barred.append(_[-1])
+
+    monkeypatch.setattr(looks, "class_maps", noted)
+    context = SimpleNamespace(problem=problem, parent=None, audit=SimpleNamespace(test=problem.test))
+    task = SimpleNamespace(forget=forget, tombstoned=tombstoned)
+    figures.class_maps(context, task, None)  # type: ignore[arg-type]  # what is read of each is there
+    assert barred == [{"p-3"}]
 
 
 def test_the_same_weights_are_published_with_figures_and_without(
