@@ -1,7 +1,8 @@
 """What is drawn of a verdict beside its statistics: plain JSON for its row, never a reason for a run to fail.
 
-The scores are at hand. Gradient norms and maps cost passes of their own, so they are taken of weights that are about to be
-published, and before they are: where the policy releases the samples with the publication, nothing reads them afterwards.
+Of weights that are about to be published, and before they are: what is not published has no page, and where the policy
+releases the samples with the publication, nothing reads them afterwards. The scores are at hand; gradient norms and maps cost
+a few passes of their own.
 """
 
 from collections.abc import Callable
@@ -24,11 +25,10 @@ from workers.rungs import Task
 log = structlog.get_logger()
 Drawn = dict[str, Any]
 Look = Spread | Maps
-UNPUBLISHED = "not looked at: these weights were not fit to be published"
 
 
-def of_update(context: Context, task: Task, updated: nn.Module, evidence: Evidence, *, closer: bool) -> Drawn | None:
-    """All figures of an update; `closer` for those that cost passes. None where nothing could be drawn."""
+def of_update(context: Context, task: Task, updated: nn.Module, evidence: Evidence) -> Drawn | None:
+    """All figures of an update. None where nothing could be drawn."""
     try:
         found = figures_of(evidence)
     except Exception as error:  # noqa: BLE001 - a verdict stands without its pictures
@@ -39,7 +39,7 @@ def of_update(context: Context, task: Task, updated: nn.Module, evidence: Eviden
         ("norms", lambda: gradient_norms(context, updated, evidence)),
         ("maps", lambda: class_maps(context, task, updated)),
     ):
-        seen, why = looked(look) if closer else (None, UNPUBLISHED)
+        seen, why = looked(look)
         drawn |= {name: None if seen is None else asdict(seen), f"why_no_{name}": why}
     return drawn
 

@@ -55,10 +55,12 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
     if rung == context.lease.policy.ladder[0]:
         seconds["prepare"] = task.seconds  # shared by all rungs, so told once
     judgement = verdict_on(context, task, statistics, digest, table)
-    begun = time.perf_counter()
-    with span("figures", rung=rung):
-        drawn = drawings.of_update(context, task, model, evidence, closer=judgement.decision is Decision.PUBLISH)
-    seconds["figures"] = time.perf_counter() - begun
+    drawn = None
+    if judgement.decision is Decision.PUBLISH:
+        begun = time.perf_counter()
+        with span("figures", rung=rung):
+            drawn = drawings.of_update(context, task, model, evidence)
+        seconds["figures"] = time.perf_counter() - begun
     method = updated.method | {"method": rung, "forget_sha256": artifacts.save_ordinals(task.forget)}
     method["bank"] = None if table is None else {"sha256": table.digest} | table.facts
     with transaction() as session:
