@@ -85,6 +85,16 @@ def intervals(edges: Sequence[float]) -> list[str]:
     return [f"below {told[0]}", *inner, f"{told[-1]} and above"]
 
 
+def quantile(edges: Sequence[float], shares: Sequence[float], level: float) -> str:
+    """The bin in which a quantile lies, in words."""
+    reached = 0.0
+    for told, share in zip(intervals(edges), shares, strict=True):
+        reached += share
+        if reached >= level - 1e-5:  # shares are rounded
+            return told
+    raise ValueError("these shares do not add up to one")
+
+
 @dataclass(frozen=True)
 class Frame:
     """The plotting area of a chart, and where a value lies in it."""

@@ -449,17 +449,16 @@ def recorded(*, kept: bool = True) -> Report:
 
 def spread(quantity: str, edges: list[float], n_f: int, n_h: int, seed: int | None = None) -> dict[str, Any]:
     """One quantity in bins, every count another."""
-    bins, levels = len(edges) + 1, [0.1, 0.25, 0.5, 0.75, 0.9]
+    bins = len(edges) + 1
 
     def binned(total: int, shift: int) -> dict[str, Any]:
         counts = [(k * 7 + shift) % 11 for k in range(bins)]
         shares = [round(count / sum(counts), 6) for count in counts]
-        quantiles = [round(0.1173 * (k + 1) + shift / 97, 6) for k in range(len(levels))]
-        return {"counts": counts, "shares": shares, "quantiles": quantiles}
+        return {"counts": counts, "shares": shares, "mean": 0.1173 + shift / 100}
 
     parts = {name: binned(n_f, k) for k, name in enumerate(("forget_before", "forget_after"))}
     parts |= {name: binned(n_h, 4 + k) for k, name in enumerate(("unseen_before", "unseen_after"))}
-    return {"quantity": quantity, "edges": edges, "levels": levels, "n_f": n_f, "n_h": n_h, "seed": seed} | parts
+    return {"quantity": quantity, "edges": edges, "n_f": n_f, "n_h": n_h, "seed": seed} | parts
 
 
 def curves(attack: str, n_f: int) -> dict[str, Any]:

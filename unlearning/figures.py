@@ -1,8 +1,8 @@
 """What a validation saw behind its statistics, for a reader's eye: distributions, ROC curves, utility by class.
 
-Of D_f there are counts in bins whose edges do not depend on it, a few quantiles, and curves on a fixed grid; no single
-sample's value. Under `FEWEST` samples even those would be some sample's own, so there are none; under `FEW` they are coarse.
-Everything is made of scores that the validation has at hand anyway, and deterministic.
+Of D_f there are counts in bins whose edges do not depend on it, means, and curves on a fixed grid; no single sample's value,
+so no quantile either, which is one or lies between two. Under `FEWEST` samples even those would be some sample's own, so there
+are none; under `FEW` they are coarse. Everything is made of scores that the validation has at hand anyway, and deterministic.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,6 @@ COARSE_PROBABILITIES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 LOSS_BINS, COARSE_LOSS_BINS = 18, 6
 RATES = (0.0, 0.01, 0.02, 0.03, 0.04, *(n / 20 for n in range(1, 21)))
 COARSE_RATES = tuple(n / 10 for n in range(11))
-LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
-COARSE_LEVELS = (0.5,)
 SAME = 1e-4  # by which two ways to a probability in single precision may differ
 Quantity = Literal["probability", "loss", "gradient norm"]
 
@@ -39,11 +37,11 @@ Quantity = Literal["probability", "loss", "gradient norm"]
 @dataclass(frozen=True)
 class Binned:
     """How one quantity spreads over some samples on one model. Bin k holds the values from edge k-1 up to, but without,
-    edge k; the first and the last are open. `quantiles` are those at the `levels` of the whole, by linear interpolation."""
+    edge k; the first and the last are open. `mean` is weighted as the shares are."""
 
     counts: tuple[int, ...]
     shares: tuple[float, ...]
-    quantiles: tuple[float, ...]
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ class Spread:
 
     quantity: Quantity
     edges: tuple[float, ...]
-    levels: tuple[float, ...]
     n_f: int
     n_h: int
     forget_before: Binned
@@ -178,40 +175,30 @@ def spread(
     if len(forget_before) < FEWEST:
         raise ValueError(too_few(len(forget_before)))
     even_N = np.full(len(forget_before), 1 / len(forget_before))
-    levels = COARSE_LEVELS if len(forget_before) < FEW else LEVELS
     return Spread(
         quantity=quantity,
         edges=edges,
-        levels=levels,
         n_f=len(forget_before),
         n_h=len(unseen_before),
-        forget_before=binned(forget_before, even_N, edges, levels),
-        forget_after=binned(forget_after, even_N, edges, levels),
-        unseen_before=binned(unseen_before, weights_M, edges, levels),
-        unseen_after=binned(unseen_after, weights_M, edges, levels),
+        forget_before=binned(forget_before, even_N, edges),
+        forget_after=binned(forget_after, even_N, edges),
+        unseen_before=binned(unseen_before, weights_M, edges),
+        unseen_after=binned(unseen_after, weights_M, edges),
         seed=seed,
     )
 
 
-def binned(values_N: Floats, weights_N: Floats, edges: tuple[float, ...], levels: tuple[float, ...]) -> Binned:
-    """Counts, weighted shares and weighted quantiles; the weights add up to one. Four digits of each quantile."""
+def binned(values_N: Floats, weights_N: Floats, edges: tuple[float, ...]) -> Binned:
+    """Counts, weighted shares and mean; the weights add up to one."""
     places_N = np.searchsorted(np.asarray(edges), values_N, side="right")
     counts_K = np.bincount(places_N, minlength=len(edges) + 1)
     shares_K = np.bincount(places_N, weights=weights_N, minlength=len(edges) + 1)
-    order_N = np.argsort(values_N, kind="stable")
-    weighed_N = weights_N[order_N]
-    middles_N = np.cumsum(weighed_N) - weighed_N / 2
-    quantiles = np.interp(levels, middles_N, values_N[order_N])
-    return Binned(
-        tuple(map(int, counts_K)),
-        tuple(round(float(share), 6) for share in shares_K),
-        tuple(map(rounded, quantiles)),
-    )
+    shares = tuple(round(float(share), 6) for share in shares_K)
+    return Binned(tuple(map(int, counts_K)), shares, rounded(float(values_N @ weights_N)))
 
 
 def rounded(value: float) -> float:
     """Four digits; of a probability near one, of what it lacks of one."""
-    value = float(value)
     if 0.5 < value < 1:
         return round(1 - float(f"{1 - value:.4g}"), 12)
     return float(f"{value:.4g}")

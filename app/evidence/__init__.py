@@ -78,7 +78,8 @@ class Report(BaseModel):
     @property
     def graph(self) -> Chart:
         """From tickets to bytes, as a drawing."""
-        return graph(self.version, self.lineage, self.verdict, self.batch, self.why, self.runs)
+        tried = [each for each in self.attempts_at_a_verdict if each.at < self.verdict.at]
+        return graph(self.version, self.lineage, [*tried, self.verdict], self.batch, self.why, self.runs)
 
 
 def report(session: Session, version: Version) -> Report:

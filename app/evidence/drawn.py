@@ -26,7 +26,7 @@ class Binned(BaseModel):
 
     counts: list[int]
     shares: list[float] = Field(description="Of unseen samples weighted as the comparison weighs them; counts are not")
-    quantiles: list[float]
+    mean: float
 
 
 class Spread(BaseModel):
@@ -34,7 +34,6 @@ class Spread(BaseModel):
 
     quantity: Literal["probability", "loss", "gradient norm"]
     edges: list[float] = Field(description="Inner edges; a value on an edge is in the bin above it")
-    levels: list[float] = Field(description="Of the quantiles")
     n_f: int
     n_h: int
     forget_before: Binned

@@ -15,14 +15,20 @@ KINDS = {
 
 
 def graph(
-    view: VersionView, lineage: Lineage, verdict: VerdictView, batch: UUID, why: str, runs: list[Attempt]
+    view: VersionView,
+    lineage: Lineage,
+    verdicts: list[VerdictView],
+    batch: UUID,
+    why: str,
+    runs: list[Attempt],
 ) -> Chart:
-    """Tickets and batch on the left, what the work began from on the right, the work and its outcome below both."""
+    """Tickets and batch on the left, what the work began from on the right, the work and its outcome below both. `verdicts`
+    are those of the batch in order, the last one that on this version."""
     updated = view.kind is VersionKind.UNLEARNED
     left_out = forget_set(lineage) if updated else excluded(lineage, view)
     begun_from = ancestry(lineage.parents) if updated else [training_set(lineage)]
     asked = tickets_and_batch(lineage, batch, why, "set" if left_out else "run")
-    boxes = [*asked, *left_out, *begun_from, run(verdict, runs), judged(verdict), published(view)]
+    boxes = [*asked, *left_out, *begun_from, run(verdicts, runs), judged(verdicts[-1]), published(view)]
     return flow(f"Lineage of {view.version}", boxes)
 
 
@@ -79,14 +85,15 @@ def version_box(each: Ancestor, to: str, key: str = "anchor") -> Box:
     return Box(key, "version", each.version, (KINDS[each.kind], digest(each.weights_sha256)), 1, (to,))
 
 
-def run(verdict: VerdictView, runs: list[Attempt]) -> Box:
-    """The run that published, and how many before it came to nothing."""
-    number = verdict.thresholds.get("attempt")
-    said = [f"attempt {number} at a verdict"] if number is not None else []
+def run(verdicts: list[VerdictView], runs: list[Attempt]) -> Box:
+    """The run that published, what was tried before it, and how many runs came to nothing."""
+    *tried, verdict = verdicts
+    said = []
+    if tried:
+        said.append("after " + ", ".join(f"{each.rung} ({each.decision})" for each in tried))
     if runs:
-        last = runs[-1]
         others = len(runs) - 1
-        said.append(f"run {last.epoch} by {last.worker}" + (f", after {others} more" if others else ""))
+        said.append(f"run {runs[-1].epoch} by {runs[-1].worker}" + (f", after {others} more" if others else ""))
     return Box("run", "run", f"rung {verdict.rung}", tuple(said), None, ("verdict",))
 
 

@@ -87,6 +87,13 @@ def test_bins_in_words() -> None:
     assert charts.intervals([0.1, 0.5]) == ["below 0.1", "0.1 – 0.5", "0.5 and above"]
 
 
+@pytest.mark.parametrize(
+    ("level", "told"), [(0.1, "below 0.1"), (0.25, "below 0.1"), (0.5, "0.1 – 0.5"), (0.99, "0.5 and above")]
+)
+def test_a_quantile_is_told_by_its_bin(level: float, told: str) -> None:
+    assert charts.quantile([0.1, 0.5], [0.25, 0.25, 0.499999], level) == told
+
+
 def test_a_roc_curve_runs_from_its_corner() -> None:
     rates = [0.0, 0.5, 1.0]
     chart = charts.roc(

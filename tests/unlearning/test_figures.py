@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,25 +105,21 @@ def test_every_sample_is_in_one_bin(n_f: int) -> None:
         part = getattr(made.confidence, name)
         assert sum(part.shares) == pytest.approx(1, abs=1e-5)
         assert len(part.counts) == len(part.shares) == len(made.confidence.edges) + 1
-        assert list(part.quantiles) == sorted(part.quantiles)
 
 
-def test_bins_and_quantiles_by_hand() -> None:
+def test_bins_and_means_by_hand() -> None:
     """A value on an edge belongs to the bin above it; both ends are open."""
-    found = binned(np.array([-9.0, 0.0, 0.5, 1.0, 7.0]), np.full(5, 0.2), (0.0, 1.0), (0.5,))
-    assert found.counts == (1, 2, 2)
-    assert found.shares == (0.2, 0.4, 0.4)
-    assert found.quantiles == (0.5,)
-    weighed = binned(np.array([0.0, 2.0]), np.array([0.75, 0.25]), (1.0,), (0.5,))
-    assert (weighed.counts, weighed.shares) == ((1, 1), (0.75, 0.25))
-    assert weighed.quantiles[0] == pytest.approx(0.5)  # from the middle of the one, 0.375, to that of the other, 0.875
+    found = binned(np.array([-9.0, 0.0, 0.5, 1.0, 7.0]), np.full(5, 0.2), (0.0, 1.0))
+    assert (found.counts, found.shares, found.mean) == ((1, 2, 2), (0.2, 0.4, 0.4), -0.1)
+    weighed = binned(np.array([0.0, 2.0]), np.array([0.75, 0.25]), (1.0,))
+    assert (weighed.counts, weighed.shares, weighed.mean) == ((1, 1), (0.75, 0.25), 0.5)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.sets(st.integers(-9, 9), min_size=1, max_size=6))
 def test_counts_are_of_the_intervals_they_claim(values: list[float], inner: set[int]) -> None:
     edges = tuple(float(edge) for edge in sorted(inner))
-    found = binned(np.array(values), np.full(len(values), 1 / len(values)), edges, (0.5,))
+    found = binned(np.array(values), np.full(len(values), 1 / len(values)), edges)
     ends = (-np.inf, *edges, np.inf)
     by_a_loop = [sum(low <= value < high for value in values) for low, high in pairwise(ends)]
     assert list(found.counts) == by_a_loop
@@ -155,13 +152,29 @@ def test_few_samples_have_coarse_figures_and_fewer_none() -> None:
     assert many.confidence is not None
     assert (few.coarse, many.coarse) == (True, False)
     assert len(few.confidence.edges) < len(many.confidence.edges) / 2
-    assert few.confidence.levels == (0.5,)
     none = figures_of(simulated(np.random.default_rng(2), FEWEST - 1, 400, 1.0, 0.2))
     assert (none.confidence, none.roc) == (None, ())
     assert "9 samples" in (none.withheld or "")
     assert sum(none.classes.n) == 400, "utility is not D_f's"
     with pytest.raises(ValueError, match="1 sample of"):
         spread("loss", [np.zeros(1)] * 2 + [np.zeros(9)] * 2, np.full(9, 1 / 9), (0.0,))
+
+
+def test_no_sample_of_the_forget_set_stands_in_its_figures() -> None:
+    """Neither a loss of one of them nor the probability that it tells is any number of the figures, to four digits."""
+    evidence = simulated(np.random.default_rng(6), 61, 400, 1.0, 0.2)  # an odd number: a median would be somebody's
+    told = {f"{number:.4g}" for number in numbers(asdict(figures_of(evidence)))} - {"0", "1"}
+    for scores in (evidence.forget_before.scores, evidence.forget_after.scores):
+        for value in (scores.losses_N, np.exp(-scores.losses_N)):
+            assert not told & {f"{one:.4g}" for one in value}
+
+
+def numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [number for each in value.values() for number in numbers(each)]
+    if isinstance(value, list | tuple):
+        return [number for each in value for number in numbers(each)]
+    return [value] if isinstance(value, float) else []
 
 
 def test_edges_do_not_depend_on_the_forget_set() -> None:
@@ -173,7 +186,7 @@ def test_edges_do_not_depend_on_the_forget_set() -> None:
     assert found[0].edges == found[1].edges
 
 
-def test_quantiles_near_one_keep_what_they_lack() -> None:
+def test_means_near_one_keep_what_they_lack() -> None:
     assert rounded(0.99999876543) == pytest.approx(1 - 1.235e-6, abs=1e-12)
     assert [rounded(value) for value in (0.123456, 1.0, 12.3456, 0.0)] == [0.1235, 1.0, 12.35, 0.0]
 
