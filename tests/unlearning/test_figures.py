@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unlearning.test_validation import evidence_of, idle, signals, simulated
+from tests.unlearning.test_validation import banked, evidence_of, idle, signals, simulated
 from unlearning.attack_statistics import Pair
 from unlearning.evidence import Evidence
 from unlearning.figures import (
@@ -91,6 +91,16 @@ def test_the_area_of_the_loss_is_the_verdicts_own(n_f: int) -> None:
     assert loss.auc_after == pytest.approx(statistics["auc_loss"].estimate, abs=1e-6)
     assert (loss.n_f, loss.n_h, len(loss.before)) == (n_f, 400, len(loss.rates))
     assert loss.rates == (COARSE_RATES if n_f < FEW else RATES)
+
+
+def test_a_bank_has_a_curve_and_a_comparison_of_its_own() -> None:
+    evidence = banked(3, n_f=60)
+    made, statistics = figures_of(evidence), validate(evidence)
+    assert made.source == "bank"
+    assert [one.attack for one in made.roc] == ["loss", "reference"]
+    reference = made.roc[1]
+    assert reference.auc_before == pytest.approx(statistics["auc_reference_before"].estimate, abs=1e-6)
+    assert reference.auc_after == pytest.approx(statistics["auc_reference"].estimate, abs=1e-6)
 
 
 @pytest.mark.parametrize("n_f", [FEWEST, 60])
