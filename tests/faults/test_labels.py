@@ -25,7 +25,8 @@ WITHOUT = {
     "app.lineage:tombstoned", "app.policy:Judgement", "app.policy:attempt_error", "app.queue:ring_references",
     "app.runs:Candidate", "app.runs:barred", "app.store:put", "app.sweep:references_due",
     "unlearning.gradients:scores", "unlearning.training:restore", "workers.artifacts:digest_of",
-    "workers.artifacts:weights_bytes", "workers.banks:load_bank", "workers.context:Context", "workers.methods:by_method", "workers.pulse:Pulse",
+    "workers.artifacts:weights_bytes", "workers.banks:load_bank", "workers.context:Context",
+    "workers.methods:by_method", "workers.pulse:Pulse",
     "workers.records:of_training", "workers.torchrun:discard", "workers.torchrun:sweep", "workers.updates:figures",
     "workers.updates:verdict_on",
 }  # fmt: skip
