@@ -9,6 +9,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
 
+from app import charts
+
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -37,14 +39,17 @@ def signed(value: float) -> str:
 
 templates = Jinja2Templates(directory=HERE / "templates")
 templates.env.filters |= {"moment": moment, "signed": signed}
+templates.env.globals["charts"] = charts
 
 
-LINK = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([a-z-]+\.css)"[^>]*>')
+LINK = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([\w.-]+)"[^>]*>')
 
 
 def inlined(page: str, sheet: Callable[[str], str]) -> str:
-    """The page with its styles in it, whole in one file. `sheet` gives a stylesheet's text by its name."""
-    return LINK.sub(lambda found: f"<style>\n{sheet(found[1])}</style>", page)
+    """The page with its styles in it, all where the first was linked: whole in one file. `sheet` gives one's text by its name."""
+    names = dict.fromkeys(LINK.findall(page))
+    styles = "".join(f"<style>\n{sheet(name)}</style>" for name in names)
+    return LINK.sub("", LINK.sub(lambda _: styles, page, count=1))
 
 
 def standalone(name: str, context: dict[str, Any]) -> str:

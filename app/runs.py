@@ -295,6 +295,7 @@ def record_verdict(
     method: dict[str, Any],
     statistics: dict[str, Any],
     seconds: dict[str, Any],
+    figures: dict[str, Any] | None = None,
 ) -> tuple[int, Judgement]:
     """Keep a rung's verdict, whatever it says: every attempt is in the audit. Returns its id and the judgement that
     stands: while the model is stopped no approximate rung is judged fit to be published."""
@@ -318,6 +319,7 @@ def record_verdict(
         statistics=statistics,
         thresholds=thresholds,
         seconds=seconds,
+        figures=figures,
     )
     session.add(verdict)
     session.flush()

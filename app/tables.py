@@ -523,6 +523,9 @@ class Verdict(Base):
     """True MU and UE, measured when a retrain landed, beside what was estimated."""
     truth_version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id", use_alter=True))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    figures: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), deferred=True)
+    """What was drawn of it for the reader: counts in bins, curves, maps. Null for weights that were not published, and for
+    verdicts of earlier releases. Read only where it is asked for."""
     __table_args__ = (Index(None, "batch_id"), UniqueConstraint("id", "weights_digest", "decision"))
 
 

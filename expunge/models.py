@@ -115,6 +115,16 @@ class Batching(Shape):
     deadline_margin_seconds: float = Field(86400, description="or when a deadline is this near")
 
 
+class Binned(Shape):
+    """One quantity over some samples on one model: a bin more than there are edges, the outermost open."""
+
+    counts: list[int]
+    shares: list[float] = Field(
+        ..., description="Of unseen samples weighted as the comparison weighs them; counts are not"
+    )
+    mean: float
+
+
 class Budget(Shape):
     """Approximate updates since the last training."""
 
@@ -140,6 +150,16 @@ class Calibrated(Shape):
         2.0, description="So often over the forget set, and up to twice as often again where the gap is wide"
     )
     accuracy_budget: float = Field(0.02, description="Accuracy on tuning data that the way may cost, beyond chance")
+
+
+class Classes(Shape):
+    """Right answers on the audit's test, by class."""
+
+    labels: list[int]
+    n: list[int]
+    before: list[int] | None = Field(..., description="Null where there was no version before")
+    after: list[int]
+    left_out: int = Field(..., description="Classes that changed less than those shown, where there are very many")
 
 
 class Compute(Shape):
@@ -226,6 +246,14 @@ class DeliveryState(Words):
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
+
+
+class Difference(Shape):
+    """Something that is not the same; a path into nested values, and both of them."""
+
+    path: str
+    earlier: Any
+    later: Any
 
 
 class Drift(Shape):
@@ -355,6 +383,27 @@ class Lone(Shape):
     )
 
 
+class Map(Shape):
+    """Where the score of an unseen image's class comes from: rows of digits from 0 to 9, each map by its own scale."""
+
+    label: int
+    before: list[str]
+    after: list[str]
+    distance: float = Field(..., description="Cosine distance of the two, before they were made coarse")
+
+
+class Maps(Shape):
+    """How far the activation maps of `n` unseen test images moved."""
+
+    layer: str
+    n: int
+    seed: int
+    distance: float
+    empty_before: float
+    empty_after: float
+    shown: list[Map]
+
+
 class ModelView(Shape):
     name: str
     dataset: str
@@ -411,6 +460,14 @@ class OccurrenceView(Shape):
     scheduled_for: AwareDatetime
     batch: UUID | None
     note: str
+
+
+class Pair(Shape):
+    """A statistic of both verdicts; null where one has none of it."""
+
+    name: str
+    earlier: Figure | None
+    later: Figure | None
 
 
 class Power(Shape):
@@ -521,6 +578,19 @@ class RiskTier(Words):
     HIGH = "high"
 
 
+class Roc(Shape):
+    """One attack's recall on the forgotten samples at rates of unseen samples of their class that it calls members too."""
+
+    attack: str
+    rates: list[float]
+    before: list[float]
+    after: list[float]
+    auc_before: float
+    auc_after: float
+    n_f: int
+    n_h: int
+
+
 class Role(Words):
     """
     What tells that it is there: a worker that works batches off, one that serves the light queue alone, beat, and the
@@ -599,6 +669,20 @@ class Simulated(Shape):
     tickets: int
     covered: int
     nominal: float
+
+
+class Spread(Shape):
+    """One quantity of the forgotten samples and of the unseen ones that they are held against, before and after."""
+
+    quantity: str
+    edges: list[float] = Field(..., description="Inner edges; a value on an edge is in the bin above it")
+    n_f: int
+    n_h: int
+    forget_before: Binned
+    forget_after: Binned
+    unseen_before: Binned
+    unseen_after: Binned
+    seed: int | None = Field(..., description="Of the draw, where not all samples were taken")
 
 
 class Thresholds(Shape):
@@ -1031,6 +1115,35 @@ class DeliveryView(Shape):
     ended_at: AwareDatetime | None
 
 
+class Distance(Shape):
+    """How the later version descends from the earlier one."""
+
+    publications: int
+    updates: int
+    trainings: int
+    forgotten: int = Field(..., description="Samples forgotten on the way, those of the later version included")
+    anchor_earlier: str = Field(..., description="The last version up to it that was trained")
+    anchor_later: str
+    path: list[Ancestor] = Field(..., description="From after the earlier one up to the later one, oldest first")
+    says: str
+
+
+class Drawn(Shape):
+    """Everything of one verdict. Of a training there are the classes alone: the forgotten samples are not looked at."""
+
+    n_f: int | None = None
+    coarse: bool = Field(False, description="Whether the forgotten samples are so few that bins and curves are coarse")
+    withheld: str | None = Field(None, description="Why the forgotten samples have no distribution and no curve")
+    source: str | None = None
+    confidence: Spread | None = None
+    roc: list[Roc] = Field([], validate_default=True)
+    classes: Classes | None = None
+    norms: Spread | None = None
+    why_no_norms: str | None = None
+    maps: Maps | None = None
+    why_no_maps: str | None = None
+
+
 class Estimate(Shape):
     """MU or UE: what is estimated, how, on what assumption, and how it stands against its threshold."""
 
@@ -1217,6 +1330,17 @@ class ProposalView(Shape):
     policy: PolicyBody
 
 
+class Side(Shape):
+    """One of the two."""
+
+    version: VersionView
+    summary: str
+    verdict: VerdictView
+    forgotten: int = Field(..., description="Samples that this version forgot and its parent still held")
+    excluded: int = Field(..., description="Samples of the manifest that it has not learnt from, or forgot")
+    figures: Drawn | None
+
+
 class TicketDetail(Shape):
     id: UUID
     client: str
@@ -1262,6 +1386,19 @@ class Attack(Shape):
 class BatchPage(Shape):
     items: list[BatchView]
     next: str | None
+
+
+class Comparison(Shape):
+    """Two versions of one model, the earlier one first."""
+
+    model: str
+    earlier: Side
+    later: Side
+    statistics: list[Pair]
+    policy: list[Difference] = Field(..., description="Where the policies differ that the two were judged by")
+    environment: list[Difference] = Field(..., description="Where what the bytes depend on besides the inputs differs")
+    lineage: Distance
+    not_shown: list[str]
 
 
 class DeliveryPage(Shape):
@@ -1360,3 +1497,7 @@ class Report(Shape):
     environment: dict[str, Any]
     not_promised: list[str]
     timeline: list[dict[str, Any]]
+    figures: Drawn | None = Field(
+        None,
+        description="Distributions, ROC curves, classes, gradient norms, maps; null for verdicts of earlier releases",
+    )

@@ -14,6 +14,7 @@ from typing_extensions import override
 from app import evidence, pages, policy
 from app.evidence import Report
 from app.evidence.copies import Copy
+from app.evidence.drawn import Drawn
 from app.evidence.origin import Ancestor, Attempt, Budget, Lineage, RecordsKept, TicketLine
 from app.evidence.validation import BankUsed, Calibration, Retrains, Simulated, Validation, as_judged
 from app.evidence.words import answers
@@ -446,7 +447,76 @@ def recorded(*, kept: bool = True) -> Report:
     return report(version(VersionKind.UNLEARNED, 3, verdict()), verdict(), records=records)
 
 
+def spread(quantity: str, edges: list[float], n_f: int, n_h: int, seed: int | None = None) -> dict[str, Any]:
+    """One quantity in bins, every count another."""
+    bins = len(edges) + 1
+
+    def binned(total: int, shift: int) -> dict[str, Any]:
+        counts = [(k * 7 + shift) % 11 for k in range(bins)]
+        shares = [round(count / sum(counts), 6) for count in counts]
+        return {"counts": counts, "shares": shares, "mean": 0.1173 + shift / 100}
+
+    parts = {name: binned(n_f, k) for k, name in enumerate(("forget_before", "forget_after"))}
+    parts |= {name: binned(n_h, 4 + k) for k, name in enumerate(("unseen_before", "unseen_after"))}
+    return {"quantity": quantity, "edges": edges, "n_f": n_f, "n_h": n_h, "seed": seed} | parts
+
+
+def curves(attack: str, n_f: int) -> dict[str, Any]:
+    rates = [0.0, 0.01, 0.05, 0.25, 0.5, 1.0]
+    made = {"before": [0.02, 0.113, 0.257, 0.571, 0.803, 1.0], "after": [0.0, 0.021, 0.067, 0.268, 0.521, 1.0]}
+    return {"attack": attack, "rates": rates, **made, "auc_before": 0.639, "auc_after": 0.518, "n_f": n_f, "n_h": 301}
+
+
+def drawn(**changes: Any) -> Drawn:
+    """As the worker draws it for an image model."""
+    cells = ["00123456", "00000000", "98765432"] * 2 + ["00000000"] * 2
+    shown = [{"label": label, "before": cells, "after": cells[::-1], "distance": 0.0517 + label} for label in (0, 3)]
+    fields: dict[str, Any] = {
+        "n_f": 123,
+        "coarse": False,
+        "withheld": None,
+        "source": "holdout",
+        "confidence": spread("probability", [0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.99999], 123, 301),
+        "roc": [curves("loss", 123), curves("network", 87)],
+        "classes": {
+            "labels": [0, 1, 7],
+            "n": [31, 28, 19],
+            "before": [30, 26, 18],
+            "after": [29, 27, 17],
+            "left_out": 0,
+        },
+        "norms": spread("gradient norm", [1e-8, 3.162e-5, 0.1, 31.62], 64, 64, seed=5),
+        "why_no_norms": None,
+        "maps": {
+            "layer": "conv2",
+            "n": 64,
+            "seed": 5,
+            "distance": 0.0611,
+            "empty_before": 0.0156,
+            "empty_after": 0.0312,
+            "shown": shown,
+        },
+        "why_no_maps": None,
+    }
+    return Drawn.model_validate(fields | changes)
+
+
+def figured() -> Report:
+    """An approximate update with everything that is drawn of it."""
+    judged = verdict()
+    return report(version(VersionKind.UNLEARNED, 3, judged), judged, figures=drawn())
+
+
+def figured_training() -> Report:
+    """A retrain, of which the classes are drawn alone."""
+    made = retrained()
+    made.figures = Drawn.model_validate({"classes": drawn().model_dump()["classes"]})
+    return made
+
+
 KINDS = {
+    "figured": figured,
+    "figured_training": figured_training,
     "unlearned": unlearned,
     "banked": banked,
     "of_few": of_few,
@@ -513,7 +583,7 @@ def test_page_keeps_its_content_policy(made: Report) -> None:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("href", "src", "xlink:href"):
             assert re.match(r"(\.\./\.\./|#)", attributes.get(name) or "#"), "nothing but our own addresses"
-    assert [link["href"] for link in page.all("link")] == ["../../static/expunge.css"]
+    assert [link["href"] for link in page.all("link")] == ["../../static/expunge.css", "../../static/figures.css"]
 
 
 def test_render_sends_the_policy() -> None:
@@ -713,9 +783,89 @@ def test_plots_stay_in_their_frame(made: Report) -> None:
             assert 0 <= float(attributes.get(name) or 0) <= most, (tag, attributes)
 
 
-def test_stylesheet_loads_nothing_from_elsewhere() -> None:
-    css = (pages.STATIC / "expunge.css").read_text()
+@pytest.mark.parametrize("name", ["expunge.css", "figures.css"])
+def test_stylesheet_loads_nothing_from_elsewhere(name: str) -> None:
+    css = (pages.STATIC / name).read_text()
     assert "url(" not in css
     assert "@import" not in css
     assert "prefers-color-scheme: dark" in css
     assert "@media print" in css
+
+
+def section(html: str, identity: str) -> str:
+    """One section of the page, as it is written."""
+    found = re.search(rf'<section id="{identity}".*?</section>', html, flags=re.DOTALL)
+    return found[0] if found else ""
+
+
+def test_every_chart_says_what_it_shows_and_has_its_numbers_in_a_table() -> None:
+    html = render(figured())
+    charts = re.findall(r'<svg class="chart (\w+)".*?</svg>', html, flags=re.DOTALL)
+    assert charts == ["distribution"] * 2 + ["roc"] * 2 + ["distribution"] * 2 + ["map"] * 4 + ["classes", "flow"]
+    for chart in re.findall(r'<svg class="chart .*?</svg>', html, flags=re.DOTALL):
+        assert re.search(r"<title>[^<]+</title>\s*<desc>[^<]+</desc>", chart)
+    drawn_in = section(html, "figures")
+    assert len(re.findall("<details>", drawn_in)) == 5
+    assert "seed 5" in drawn_in
+    assert "301 unseen samples" in drawn_in
+    assert "area 0.639" in drawn_in
+
+
+def test_a_verdict_of_an_earlier_release_says_that_it_has_no_figures() -> None:
+    html = render(unlearned())
+    assert "recorded by an earlier release" in section(html, "figures")
+    assert 'class="chart distribution"' not in html
+    assert section(render(trained()), "figures") == "", "nothing was forgotten"
+
+
+def test_too_few_samples_have_no_figures_and_the_page_says_why() -> None:
+    made = figured()
+    why = "3 samples of the forget set can be compared: below 10 no distribution and no curve is drawn"
+    made.figures = drawn(withheld=why, confidence=None, roc=[], norms=None, why_no_norms=why, n_f=3, coarse=True)
+    shown = section(render(made), "figures")
+    assert shown.count(why) == 1
+    assert "distribution" not in re.findall(r'<svg class="chart (\w+)"', shown)
+    made.figures = drawn(coarse=True, n_f=23)
+    assert "With 23 forgotten samples bins and curves are coarse" in section(render(made), "figures")
+
+
+def test_what_could_not_be_looked_at_says_why() -> None:
+    made = figured()
+    made.figures = drawn(norms=None, why_no_norms="read is LSTM", maps=None, why_no_maps="MLP has no Conv2d layer")
+    text = section(render(made), "figures")
+    assert "Gradient norms: read is LSTM." in text
+    assert "Activation maps: MLP has no Conv2d layer." in text
+
+
+def test_a_training_shows_its_classes_without_a_comparison_where_there_is_none() -> None:
+    made = trained()
+    assert section(render(made), "utility") == ""
+    classes = drawn().model_dump()["classes"] | {"before": None}
+    made.figures = Drawn.model_validate({"classes": classes})
+    shown = section(render(made), "utility")
+    assert 'class="dot after"' in shown
+    assert 'class="dot before"' not in shown
+
+
+def test_downloads_lead_to_what_there_is() -> None:
+    view, judged = version(VersionKind.UNLEARNED, 3, verdict()), verdict()
+    html = section(render(report(view, judged)), "downloads")
+    assert 'href="../../models/lenet-v3/audit?format=json"' in html
+    assert 'href="../../models/lenet-v3/weights"' in html
+    assert 'href="../../models/lenet-v3/compare?with=lenet-v2"' in html
+    for gone in ("weights_purged_at", "weights_withdrawn_at"):
+        view = version(VersionKind.UNLEARNED, 3, judged, **{gone: at(60)})
+        assert "/weights" not in section(render(report(view, judged)), "downloads")
+
+
+def test_the_lineage_is_drawn_from_tickets_to_bytes() -> None:
+    html = section(render(figured()), "lineage")
+    (drawing,) = re.findall(r'<svg class="chart flow".*?</svg>', html, flags=re.DOTALL)
+    told = re.findall(r"<text[^>]*>([^<]+)</text>", drawing)
+    for part in ("2 tickets", "123 samples", "lenet-v1", "lenet-v2", "rung iau", "verdict: publish", "lenet-v3"):
+        assert part in told, part
+    assert f"weights {figured().version.weights_sha256[:12]}…" in told
+    assert drawing.count('class="arrowhead"') == 7
+    first = section(render(trained()), "lineage")
+    assert "data set digits" in first
+    assert "ticket" not in re.findall(r'class="box (\w+)"', first)

@@ -114,6 +114,13 @@ def normalised(maps_Nhw: Tensor) -> Tensor:
     return maps_Nhw / torch.where(sums_N > 0, sums_N, 1.0)
 
 
+def in_levels(values: Tensor, most: int, lowest: float = 0.0) -> Tensor:
+    """From `lowest` as 0 to the largest value as `most`, rounded, of any shape; integers on the CPU. What is nowhere above
+    `lowest` is all 0."""
+    above = values.detach().double().cpu() - lowest
+    return (most * above / max(float(above.max()), 1e-300)).round().to(torch.uint8)
+
+
 def _check(model: nn.Module, layer: str) -> None:
     modules = dict(model.named_modules())
     if layer not in modules:

@@ -33,7 +33,7 @@ PRIOR = 4  # references more that the spread over all samples counts for
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """One attack on one model: values of D_f and of unseen samples, smaller for a member."""
 
     forget_N: Floats
@@ -74,7 +74,7 @@ def attack_statistics(
     for attack in ON_SIGNALS:
         left_out = int(fitted_N.sum()) if attack != "loss" else 0
         for suffix, forget, unseen in models:
-            pair = _pair(attack, forget.rows(~fitted_N) if left_out else forget, unseen)
+            pair = signal_pair(attack, forget, unseen, fitted_N)
             if pair is not None:
                 found += _of_attack(attack, suffix, pair, _note(attack, suffix, pair.matching, left_out), level)
     return found
@@ -96,25 +96,39 @@ def reference_statistics(
     Raises:
         ValueError: the bank knows none of D_f.
     """
+    left_out = int((~bank.known(indices)).sum())
+    found: list[Statistic] = []
+    for suffix, pair in zip(("_before", ""), reference_pairs(bank, indices, before, after), strict=True):
+        note = _note("reference", suffix, pair.matching, 0)
+        note += f"; without {left_out} of D_f that the bank does not know" if left_out else ""
+        found += _of_attack("reference", suffix, pair, note, level)
+    return found
+
+
+def reference_pairs(
+    bank: Bank, indices: Indices, before: tuple[Scores, Scores], after: tuple[Scores, Scores]
+) -> tuple[Pair, Pair]:
+    """What the likelihood-ratio attack goes by, before and after: see `reference_statistics`.
+
+    Raises:
+        ValueError: the bank knows none of D_f.
+    """
     known_N = np.flatnonzero(bank.known(indices))
     if not len(known_N):
         raise ValueError("the bank knows no sample of D_f")
     expected_N, spread_N = _expected(confidence(bank.losses_GN[:, indices[known_N]].astype(np.float64)))
     expected_M, spread_M = _expected(unseen_confidence(bank))
-    left_out = len(indices) - len(known_N)
-    found: list[Statistic] = []
-    for suffix, (forget, unseen) in (("_before", before), ("", after)):
+
+    def pair(forget: Scores, unseen: Scores) -> Pair:
         forget = forget.rows(known_N)
-        pair = _Pair(
+        return Pair(
             (expected_N - confidence(forget.losses_N)) / spread_N,
             (expected_M - confidence(unseen.losses_N)) / spread_M,
             match(forget.strata_N, unseen.strata_N),
             groups(unseen.strata_N),
         )
-        note = _note("reference", suffix, pair.matching, 0)
-        note += f"; without {left_out} of D_f that the bank does not know" if left_out else ""
-        found += _of_attack("reference", suffix, pair, note, level)
-    return found
+
+    return pair(*before), pair(*after)
 
 
 def _expected(confidence_GN: Floats) -> tuple[Floats, Floats]:
@@ -127,13 +141,16 @@ def _expected(confidence_GN: Floats) -> tuple[Floats, Floats]:
     return expected_N, spread_N
 
 
-def _pair(attack: str, forget: Signals, unseen: Signals) -> _Pair | None:
-    """None where there is no such signal, or nobody is left to ask it of."""
+def signal_pair(attack: str, forget: Signals, unseen: Signals, fitted_N: NDArray[np.bool_]) -> Pair | None:
+    """What one of `ON_SIGNALS` goes by, without the samples that it was fitted on. None where there is no such signal, or
+    nobody is left to ask it of."""
+    if attack != "loss" and fitted_N.any():
+        forget = forget.rows(~fitted_N)
     values = [_values(attack, signals) for signals in (forget, unseen)]
     if values[0] is None or values[1] is None or (len(forget) == 0 and attack != "loss"):
         return None
     matching = match(forget.scores.strata_N, unseen.scores.strata_N)
-    return _Pair(values[0], values[1], matching, groups(unseen.scores.strata_N))
+    return Pair(values[0], values[1], matching, groups(unseen.scores.strata_N))
 
 
 def _values(attack: str, signals: Signals) -> Floats | None:
@@ -153,7 +170,7 @@ def _note(attack: str, suffix: str, matching: Matching, left_out: int) -> str:
     return note
 
 
-def _of_attack(attack: str, suffix: str, pair: _Pair, note: str, level: float) -> list[Statistic]:
+def _of_attack(attack: str, suffix: str, pair: Pair, note: str, level: float) -> list[Statistic]:
     effective = 1 / float((pair.matching.weights_M**2).sum())
     shown = [rate for rate in RATES if effective >= TAIL / rate * (1 - 1e-9)]
     missing = "".join(
@@ -171,7 +188,7 @@ def _of_attack(attack: str, suffix: str, pair: _Pair, note: str, level: float) -
     return found
 
 
-def _auc(name: str, pair: _Pair, note: str, level: float) -> Statistic:
+def _auc(name: str, pair: Pair, note: str, level: float) -> Statistic:
     placed_N, influence_M = placements(pair.forget_N, pair.unseen_M, pair.matching)
     low, high = delong(placed_N, influence_M, pair.groups_M, level)
     auc, n = float(placed_N.mean()), len(placed_N)
@@ -179,7 +196,7 @@ def _auc(name: str, pair: _Pair, note: str, level: float) -> Statistic:
     return Statistic(name, auc, max(low, 0.0), min(high, 1.0), level, n, "holdout", "DeLong, class-matched", note)
 
 
-def _recall(name: str, pair: _Pair, rate: float, effective: float, note: str, level: float) -> Statistic:
+def _recall(name: str, pair: Pair, rate: float, effective: float, note: str, level: float) -> Statistic:
     """Recall at a false-positive rate, the threshold being a quantile of the unseen samples of the same model.
 
     Interval: Newcombe's square-and-add (1998; Zou and Donner 2008) of two errors: Wilson's of the share of D_f below the
@@ -194,7 +211,7 @@ def _recall(name: str, pair: _Pair, rate: float, effective: float, note: str, le
     return Statistic(name, recall, low, high, level, len(pair.forget_N), "holdout", interval, note)
 
 
-def _square_and_add(pair: _Pair, recall: float, rate: float, effective: float, level: float) -> Interval:
+def _square_and_add(pair: Pair, recall: float, rate: float, effective: float, level: float) -> Interval:
     weights_M = pair.matching.weights_M
     low, high = wilson(recall, len(pair.forget_N), level)
     low_t, high_t = (recall_at(pair.forget_N, pair.unseen_M, weights_M, end) for end in wilson(rate, effective, level))
@@ -219,7 +236,7 @@ def recall_at(forget_N: Floats, unseen_M: Floats, weights_M: Floats, rate: float
     return surely + lot * (with_ties - surely)
 
 
-def _paper(suffix: str, pair: _Pair, effective: float, note: str, level: float) -> list[Statistic]:
+def _paper(suffix: str, pair: Pair, effective: float, note: str, level: float) -> list[Statistic]:
     """The paper's own figure, and the false positives that it does not give."""
     recall = float((pair.forget_N < 0).mean())
     rate = min(1.0, float(pair.matching.weights_M @ (pair.unseen_M < 0)))

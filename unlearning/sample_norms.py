@@ -42,7 +42,7 @@ def losses_and_squared_norms(
 ) -> tuple[Tensor, Tensor]:
     """losses_B and squared_norms_B (see `per_sample_squared_norms`) for one forward pass's price."""
     for name, module in model.named_modules():
-        _refuse(name or "the model", module)
+        refuse(name or "the model", module)
     layers = _layers(model)
     with torch.enable_grad():
         if len(targets) == 0:
@@ -55,7 +55,8 @@ def losses_and_squared_norms(
         return general_losses_and_squared_norms(model, problem, inputs, targets, create_graph)
 
 
-def _refuse(name: str, module: nn.Module) -> None:
+def refuse(name: str, module: nn.Module) -> None:
+    """Raises `ValueError` where `module`, called `name`, is of a kind that gives no sample a gradient of its own."""
     if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
         why = "in training mode" if module.training else "without running statistics"
         raise ValueError(

@@ -19,6 +19,7 @@ from unlearning.statistics import LEVEL, Statistic
 from unlearning.step_cost import StepCost, step_cost
 from unlearning.training import Epoch, restore
 from workers import artifacts, banks, records, torchrun
+from workers import figures as drawings
 from workers.context import Context
 from workers.problems import Refused
 
@@ -99,7 +100,7 @@ def judge(context: Context, trained: Trained, test: Scores) -> int:
     """Record the verdict on a training. One that is no use as a model is held for an operator, not published."""
     begun = time.perf_counter()
     figures = {"accuracy": share("accuracy", test, "audit test")}
-    before = None
+    before = earlier = None
     if context.lease.parent:
         earlier = scores(context.parent, context.problem, context.audit.test)
         figures["accuracy_before"] = share("accuracy_before", earlier, "audit test, parent version")
@@ -121,6 +122,7 @@ def judge(context: Context, trained: Trained, test: Scores) -> int:
             },
             statistics=figures,
             seconds={"train": trained.seconds, "validate": time.perf_counter() - begun},
+            figures=drawings.of_training(earlier, test),
         )
     if judgement.decision is not Decision.PUBLISH:
         raise Refused("; ".join(judgement.reasons))

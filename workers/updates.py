@@ -4,6 +4,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+
 from app import lineage, policy, runs, store
 from app.banks import Changed
 from app.db import transaction
@@ -17,9 +19,10 @@ from unlearning.statistics import LEVEL, Statistic
 from unlearning.training import restore
 from unlearning.validation import validate
 from workers import artifacts, banks, records
+from workers import figures as drawings
 from workers.context import Context
 from workers.methods import by_method
-from workers.rungs import RUNGS, Inapplicable, Task, Updated
+from workers.rungs import RUNGS, Inapplicable, Task
 
 
 def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
@@ -44,13 +47,20 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
         return Judgement(Decision.INCONCLUSIVE, [runs.SPENT])
     table = banks.load_bank(context)
     level = 1 - 2 * policy.attempt_error(context.lease.policy, number)
+    model = restore(context.problem, updated.state, context.device)
     with span("validate", rung=rung):
-        evidence = observe(context, task, updated, table)
+        evidence = observe(context, task, model, table)
         statistics = figures(evidence, level, context.lease.policy.thresholds.seed_sd)
     seconds = {"update": updated.seconds, "validate": time.perf_counter() - begun}
     if rung == context.lease.policy.ladder[0]:
         seconds["prepare"] = task.seconds  # shared by all rungs, so told once
     judgement = verdict_on(context, task, statistics, digest, table)
+    drawn = None
+    if judgement.decision is Decision.PUBLISH:
+        begun = time.perf_counter()
+        with span("figures", rung=rung):
+            drawn = drawings.of_update(context, task, model, evidence)
+        seconds["figures"] = time.perf_counter() - begun
     method = updated.method | {"method": rung, "forget_sha256": artifacts.save_ordinals(task.forget)}
     method["bank"] = None if table is None else {"sha256": table.digest} | table.facts
     with transaction() as session:
@@ -63,6 +73,7 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
             method=method,
             statistics=statistics,
             seconds=seconds,
+            figures=drawn,
         )
     if judgement.decision is not Decision.PUBLISH:
         return judgement
@@ -73,12 +84,12 @@ def approximate(context: Context, rung: str, task: Task) -> Version | Judgement:
         return Judgement(Decision.INCONCLUSIVE, [str(stopped)])
 
 
-def observe(context: Context, task: Task, updated: Updated, table: banks.Table | None) -> Evidence:
+def observe(context: Context, task: Task, updated: nn.Module, table: banks.Table | None) -> Evidence:
     """Run the new weights over D_f and the audit's data."""
     return gather(
         task.prepared.standing,
         context.parent,
-        restore(context.problem, updated.state, context.device),
+        updated,
         context.problem,
         task.forget,
         context.audit,

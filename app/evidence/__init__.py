@@ -10,7 +10,12 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app import audit, versions, views
+from app.charts import Chart
+from app.evidence import comparison
+from app.evidence.comparison import Comparison
+from app.evidence.drawn import Drawn, drawn
 from app.evidence.figures import Figure, figure
+from app.evidence.graph import graph
 from app.evidence.neighbours import Neighbours, neighbours
 from app.evidence.origin import Attempt, Budget, Lineage, RecordsKept, budget, lineage, records_of, runs_of
 from app.evidence.validation import Validation, validation
@@ -65,6 +70,16 @@ class Report(BaseModel):
     environment: dict[str, Any]
     not_promised: list[str]
     timeline: list[dict[str, Any]]
+    figures: Drawn | None = Field(
+        None,
+        description="Distributions, ROC curves, classes, gradient norms, maps; null for verdicts of earlier releases",
+    )
+
+    @property
+    def graph(self) -> Chart:
+        """From tickets to bytes, as a drawing."""
+        tried = [each for each in self.attempts_at_a_verdict if each.at < self.verdict.at]
+        return graph(self.version, self.lineage, [*tried, self.verdict], self.batch, self.why, self.runs)
 
 
 def report(session: Session, version: Version) -> Report:
@@ -93,7 +108,15 @@ def report(session: Session, version: Version) -> Report:
         environment=version.environment,
         not_promised=list(LIMITS_OF_A_RETRAIN if exact else LIMITS_OF_AN_UPDATE),
         timeline=audit.timeline(session, batch_id=version.batch_id),
+        figures=drawn(version.verdict),
     )
+
+
+def compare(session: Session, one: Version, other: Version) -> Comparison:
+    """Two versions of one model side by side. Raises `Unprocessable` where they are of two models, or the same."""
+    earlier, later = comparison.in_order(one, other)
+    first, second = (summary(version, views.verdict(version.verdict)) for version in (earlier, later))
+    return comparison.compare(session, earlier, later, (first, second))
 
 
 def summary(version: Version, verdict: VerdictView) -> str:

@@ -37,7 +37,8 @@ def copies(session: Session, version: Version) -> list[Copy]:
             state="there",
             at=None,
             says="The manifest and the tombstones keep the samples' ids, so that no training reads them again; an artifact"
-            " keeps their numbers in the manifest, so that a later retrain can measure the truth. Neither holds the data.",
+            " keeps their numbers in the manifest, so that a later retrain can measure the truth. Neither holds the data. The"
+            " figures of a verdict are counts and curves of the set as a whole.",
         ),
         raw_data(session, version),
         Copy(

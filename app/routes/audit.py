@@ -13,6 +13,7 @@ from app.db import transaction
 from app.errors import Forbidden, NotConfigured, NotFound, Unprocessable, may_answer
 from app.evidence import paper, parcel
 from app.evidence.bom import bom
+from app.evidence.comparison import Comparison
 from app.evidence.serving import Serving, serving
 from app.evidence.weights import signature
 from app.routes.models import Reference
@@ -109,6 +110,31 @@ def signed(form: Form, found: parcel.Evidence, predicate: Predicate) -> bytes:
 
 def unsigned(form: Form, report: evidence.Report) -> bytes:
     return paper.pdf(report) if form is Form.PDF else bundle.line(bom(report))
+
+
+Kind = Annotated[Literal["json", "html"] | None, Query(alias="format", description="Instead of the Accept header")]
+
+
+@router.get(
+    "/{reference}/compare",
+    response_model=Comparison,
+    responses=may_answer(NotFound, Unprocessable) | {200: {"content": {MEDIA[Form.HTML]: SHAPES[MEDIA[Form.HTML]]}}},
+)
+def compare(
+    reference: Reference,
+    other: Annotated[str, Query(alias="with", max_length=160, description="The version beside it, of the same model")],
+    request: Request,
+    who: MayAudit,
+    accept: Annotated[str, Header()] = "application/json",
+    form: Kind = None,
+) -> Response:
+    """Two versions of one model side by side, the earlier one first: verdicts, statistics, usefulness, policy, lineage."""
+    with transaction() as session:
+        found = evidence.compare(session, versions.resolve(session, reference), versions.resolve(session, other))
+    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+    if (form or pages.preferred(accept, [MEDIA[Form.JSON], MEDIA[Form.HTML]])) in ("html", MEDIA[Form.HTML]):
+        return pages.render(request, "compare.html", {"report": found}, headers)
+    return JSONResponse(found.model_dump(mode="json"), headers=headers)
 
 
 @router.get("/{reference}/signature", responses=may_answer(NotConfigured))

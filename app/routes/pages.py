@@ -19,3 +19,8 @@ def docs(request: Request) -> Response:
 @router.get("/static/expunge.css")
 def stylesheet() -> FileResponse:
     return FileResponse(STATIC / "expunge.css", media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+
+
+@router.get("/static/figures.css")
+def stylesheet_of_figures() -> FileResponse:
+    return FileResponse(STATIC / "figures.css", media_type="text/css", headers={"Cache-Control": "max-age=3600"})

@@ -18,7 +18,7 @@ from benchmarks.paper.figures import spread
 from benchmarks.paper.forget import classes_of
 from benchmarks.paper.table import best, finite_trials
 from benchmarks.paper.tuning import Trial
-from unlearning.activation import activation_maps, last_convolution, map_distances, normalised
+from unlearning.activation import activation_maps, in_levels, last_convolution, map_distances, normalised
 from unlearning.gradients import scores
 from unlearning.methods.retrain import Retrain
 from unlearning.problem import Indices, Problem
@@ -234,5 +234,4 @@ def _moved(images: Images, maps: Sequence[Tensor], original_Nhw: Tensor) -> dict
 
 def _bytes(values: Tensor, lowest: float) -> str:
     """From `lowest` to the largest value as 0 to 255, in hexadecimal, in the order of the tensor's elements."""
-    above = values.double() - lowest
-    return (255 * above / max(float(above.max()), 1e-300)).round().to(torch.uint8).numpy().tobytes().hex()
+    return in_levels(values, 255, lowest).numpy().tobytes().hex()

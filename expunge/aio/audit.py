@@ -6,9 +6,9 @@ from typing import Any
 
 from expunge.address import part
 from expunge.aio.http import Http
-from expunge.models import ConsistencyProof, InclusionProof, Report, Serving, SigningKeyView
+from expunge.models import Comparison, ConsistencyProof, InclusionProof, Report, Serving, SigningKeyView
 
-STYLESHEET = re.compile(r'<link rel="stylesheet"[^>]*>')
+STYLESHEET = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([\w.-]+)"[^>]*>')
 
 
 class Audit:
@@ -27,9 +27,16 @@ class Audit:
 
     async def page(self, reference: str) -> str:
         """The report as a page for a browser, whole in this one text: it asks for no other file, and sends no key."""
-        page = await self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": "text/html"})
-        style = await self.http.call("GET", "/static/expunge.css")
-        return STYLESHEET.sub(lambda _: f"<style>\n{style.text}</style>", page.text)
+        found = await self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": "text/html"})
+        styles = ""
+        for name in dict.fromkeys(STYLESHEET.findall(found.text)):
+            styles += f"<style>\n{(await self.http.call('GET', f'/static/{part(name)}')).text}</style>"
+        whole = STYLESHEET.sub(lambda _: styles, found.text, count=1)  # all of them where the first was, in their order
+        return STYLESHEET.sub("", whole)
+
+    async def compare(self, reference: str, other: str) -> Comparison:
+        """Two versions of one model side by side, the earlier one first."""
+        return await self.http.get(Comparison, f"/models/{part(reference)}/compare", **{"with": other})
 
     async def bundle(self, reference: str) -> bytes:
         """The evidence bundle: everything that checks the version without the service. `expunge verify` reads it."""

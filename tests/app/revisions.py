@@ -117,4 +117,5 @@ ROWS: dict[str, list[Row]] = {
         ("checkpoint", {"size": 1, "origin": "expunge/a", "key": "f" * 64, "root": b"r", "note": "n"}),
         ("UPDATE ticket", {"id": TICKETS[0], "salt": b"s"}),
     ],
+    "0013": [("UPDATE verdict", {"id": 2, "figures": '{"n_f": 3}'})],
 }  # fmt: skip

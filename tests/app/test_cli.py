@@ -227,6 +227,9 @@ def test_an_audit_becomes_one_file_for_a_browser(run: Run, tmp_path: Path) -> No
     assert "m-v1" in text
     assert "<style>" in text
     assert "<link" not in text
+    head = text.partition("</head>")[0]
+    assert ".contents ul" in head, "the page's own style"
+    assert ".chart .forget" in head, "and that of its charts, though it is linked from the body"
     with pytest.raises(ServiceError, match="cannot be written"):
         run("audit", "show", "m@current", "--html", str(tmp_path / "no" / "folder"))
     with pytest.raises(ExpungeError, match="No such version"):

@@ -1,6 +1,8 @@
 """The audit report of each kind of version, and that it outlives the weights."""
 
+import html
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +11,8 @@ from sqlalchemy import select, update
 
 from app import banks, evidence, pages, versions
 from app.db import transaction
+from app.errors import Unprocessable
+from app.evidence.comparison import Comparison
 from app.evidence.copies import Copy
 from app.tables import Decision, Model, Verdict, Version, VersionKind
 from tests.app import story
@@ -260,3 +264,107 @@ def test_a_verdict_of_an_earlier_release_still_has_its_report(line: int) -> None
     page = pages.templates.env.get_template("audit.html").render(report=found)
     for answer in found.answers:
         assert answer.question in page
+
+
+DRAWN = {
+    "n_f": 2,
+    "coarse": True,
+    "withheld": "2 samples of the forget set can be compared",
+    "source": "holdout",
+    "confidence": None,
+    "roc": [],
+    "classes": {"labels": [0, 1], "n": [30, 40], "before": [28, 39], "after": [27, 39], "left_out": 0},
+    "norms": None,
+    "why_no_norms": "2 samples of the forget set can be compared",
+    "maps": None,
+    "why_no_maps": "MLP has no Conv2d layer",
+    "of a later release": 1,
+}
+
+
+def draw(*numbers: int) -> None:
+    """Give versions the figures that a worker would have recorded with their verdicts."""
+    with transaction() as session:
+        found = select(Version.verdict_id).where(Version.number.in_(numbers))
+        session.execute(update(Verdict).where(Verdict.id.in_(found)).values(figures=DRAWN))
+
+
+def test_figures_are_those_of_the_version_own_verdict(line: int) -> None:
+    draw(2)
+    found = report("m-v2").figures
+    assert found is not None
+    assert found.classes is not None
+    assert (found.classes.after, found.why_no_maps) == ([27, 39], "MLP has no Conv2d layer")
+    assert report("m-v1").figures is None, "a verdict of an earlier release"
+    assert report("m-v3").figures is None
+
+
+class TestComparison:
+    """Two versions of one model, side by side."""
+
+    def compare(self, one: str, other: str) -> Comparison:
+        with transaction() as session:
+            return evidence.compare(session, versions.resolve(session, one), versions.resolve(session, other))
+
+    def test_the_earlier_one_comes_first_whatever_the_order(self, line: int) -> None:
+        found = self.compare("m-v3", "m-v2")
+        assert (found.earlier.version.version, found.later.version.version) == ("m-v2", "m-v3")
+        assert found == self.compare("m-v2", "m@current")
+
+    def test_an_update_and_what_it_began_from(self, line: int) -> None:
+        found = self.compare("m-v1", "m-v2").lineage
+        assert (found.publications, found.updates, found.trainings, found.forgotten) == (1, 1, 0, 2)
+        assert (found.anchor_earlier, found.anchor_later) == ("m-v1", "m-v1")
+        assert [step.version for step in found.path] == ["m-v2"]
+        assert found.says == "m-v2 descends from the weights of m-v1 by 1 approximate update."
+
+    def test_a_training_lies_between(self, line: int) -> None:
+        found = self.compare("m-v1", "m-v3").lineage
+        assert (found.publications, found.updates, found.trainings) == (2, 1, 1)
+        assert found.forgotten == 5
+        assert (found.anchor_earlier, found.anchor_later) == ("m-v1", "m-v3")
+        assert [step.version for step in found.path] == ["m-v2", "m-v3"]
+        assert "m-v3 has none of the weights of m-v1" in found.says
+
+    def test_statistics_stand_in_pairs(self, line: int) -> None:
+        with transaction() as session:
+            second = session.scalars(select(Version).where(Version.number == 2)).one()
+            row = session.get_one(Verdict, second.verdict_id)
+            row.statistics = {name: value for name, value in row.statistics.items() if name != "recall"}
+        found = {pair.name: pair for pair in self.compare("m-v2", "m-v3").statistics}
+        assert next(iter(found)) == "mu"
+        assert found["mu"].earlier == found["mu"].later
+        assert (found["recall"].earlier is None, found["recall"].later is None) == (True, False)
+
+    def test_rules_that_differ_are_told_by_their_path(self, line: int) -> None:
+        assert self.compare("m-v2", "m-v3").policy == []
+        story.replace(line, story.EAGER | {"thresholds": {"mu": 0.02}, "ladder": ["iau", "retrain"]})
+        story.submit(9)
+        story.work(line)
+        found = {each.path: (each.earlier, each.later) for each in self.compare("m-v2", "m-v4").policy}
+        assert found["thresholds.mu"] == (0.03, 0.02)
+        assert found["ladder"] == (["iau", "iau-calibrated", "retrain"], ["iau", "retrain"])
+        assert found.keys() == {"thresholds.mu", "ladder"}
+
+    def test_only_two_versions_of_one_model(self, line: int) -> None:
+        story.trained("other")
+        for one, other, why in (("m-v1", "other-v1", "different models"), ("m-v3", "m@current", "name the same")):
+            with pytest.raises(Unprocessable, match=why):
+                self.compare(one, other)
+
+    @pytest.mark.parametrize("numbers", [(), (2,), (2, 3)])
+    def test_the_page_shows_both(self, line: int, numbers: tuple[int, ...]) -> None:
+        draw(*numbers)
+        found = self.compare("m-v2", "m-v3")
+        page = pages.templates.env.get_template("compare.html").render(report=found)
+        text = " ".join(re.sub("<[^>]*>", " ", page).split())
+        for part in (found.earlier.summary, found.later.summary, found.lineage.says, *found.not_shown):
+            assert html.escape(part, quote=False) in text.replace("&#39;", "'"), part
+        assert page.count(found.later.version.weights_sha256) == 2
+        assert "+0.020" in text
+        assert ('id="utility"' in page) == (len(numbers) == 2)
+        assert "style=" not in page
+        for href in re.findall(r'(?:href|src)="([^"]*)"', page):
+            assert href.startswith(("../../", "#"))
+        identities = re.findall(r'\bid="([^"]*)"', page)
+        assert len(set(identities)) == len(identities)

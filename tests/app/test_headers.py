@@ -17,6 +17,8 @@ ANSWERS: dict[str, Callable[[TestClient], object]] = {
     "page": lambda http: http.get("/docs"),
     "report": lambda http: http.get("/models/m@current/audit", headers={"Accept": "text/html"}),
     "stylesheet": lambda http: http.get("/static/expunge.css"),
+    "stylesheet of figures": lambda http: http.get("/static/figures.css"),
+    "comparison": lambda http: http.get("/models/m@current/compare?with=m-v1", headers={"Accept": "text/html"}),
     "weights that are lost": lambda http: http.get("/models/m@current/weights"),
     "401": lambda http: http.get("/models", headers={"Authorization": "Bearer x"}),
     "404": lambda http: http.get("/nowhere"),
@@ -40,7 +42,7 @@ def test_every_answer_has_them(http: TestClient, answer: str) -> None:
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert policy.keys() <= {"default-src", "frame-ancestors", "base-uri", "form-action", "style-src", "img-src"}
     assert "unsafe" not in found["content-security-policy"]
-    assert (found["cache-control"] == "no-store") == (answer not in ("page", "stylesheet"))
+    assert (found["cache-control"] == "no-store") == (answer not in ("page", "stylesheet", "stylesheet of figures"))
     assert "strict-transport-security" not in found
     assert "server" not in found
 
@@ -73,7 +75,8 @@ def test_no_template_holds_a_script_a_style_or_an_address_elsewhere() -> None:
         )
         assert not re.search(r"(src|href|action)=[\"'](https?:)?//", text), template.name
         assert "|safe" not in text.replace(" ", ""), "escaping is never off"
-    assert not re.search(r"@import|url\(", (HERE / "static/expunge.css").read_text())
+    for style in (HERE / "static").glob("*.css"):
+        assert not re.search(r"@import|url\(", style.read_text()), style.name
 
 
 def test_no_page_of_the_frameworks_own_is_served() -> None:

@@ -48,6 +48,10 @@ def test_every_page_shows_hostile_names_as_text(database: str, http: TestClient,
         assert "<b>tool" not in page.text
         assert "1337" not in page.text, "a template in a name is not filled in"
         assert "&lt;script&gt;" in page.text, "the test needs the names to be on the page"
+    beside = http.get("/models/m-v1/compare?with=m-v3", headers={"Accept": "text/html"})
+    assert beside.headers["content-type"].startswith("text/html")
+    assert "<script" not in beside.text
+    assert "<img" not in beside.text
 
 
 def test_no_template_and_no_code_marks_text_as_safe() -> None:

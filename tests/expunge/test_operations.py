@@ -142,6 +142,7 @@ def evidence(client: Any) -> None:
     assert client.audit.bom("m-v2")["bomFormat"] == "CycloneDX"
     assert client.audit.attestation("m-v2", "provenance")["payloadType"] == "application/vnd.in-toto+json"
     assert client.audit.signature("m-v2")["dsseEnvelope"]
+    assert client.audit.compare("m-v2", "m-v1").earlier.version.version == "m-v1"
     assert client.audit.serving("m").version == "m-v2"
     published = client.models.version("m-v1").published_at
     assert client.audit.serving("m", published, ids=True).sample_ids == []

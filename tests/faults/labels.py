@@ -76,6 +76,7 @@ LABELS = (
     Label("update.computed", "unlearning.iau:unlearn", A),
     Label("attempt.counted", "app.runs:attempt", A),
     Label("update.observed", "workers.updates:observe", A),
+    Label("figures.drawn", "workers.figures:of_update", A),
     Label("forget.stored", "workers.artifacts:save_ordinals", A),
     Label("verdict.written", "app.runs:record_verdict", A),
     Label("verdict.recorded", "app.runs:record_verdict", C),

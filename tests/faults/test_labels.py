@@ -24,8 +24,9 @@ WITHOUT = {
     "app.banks:held", "app.coverage:check", "app.db:transaction", "app.lineage:digest", "app.lineage:not_held",
     "app.lineage:tombstoned", "app.policy:Judgement", "app.policy:attempt_error", "app.queue:ring_references",
     "app.runs:Candidate", "app.runs:barred", "app.store:put", "app.sweep:references_due",
-    "unlearning.gradients:scores", "workers.artifacts:digest_of", "workers.artifacts:weights_bytes",
-    "workers.banks:load_bank", "workers.context:Context", "workers.methods:by_method", "workers.pulse:Pulse",
+    "unlearning.gradients:scores", "unlearning.training:restore", "workers.artifacts:digest_of",
+    "workers.artifacts:weights_bytes", "workers.banks:load_bank", "workers.context:Context",
+    "workers.methods:by_method", "workers.pulse:Pulse",
     "workers.records:of_training", "workers.torchrun:discard", "workers.torchrun:sweep", "workers.updates:figures",
     "workers.updates:verdict_on",
 }  # fmt: skip

@@ -120,3 +120,32 @@ def test_resuming_needs_a_scope_and_a_reason_and_a_stop(line: int, caller: Calle
 @pytest.mark.parametrize("asked", [{"name": "m"}, {"name": "", "dataset": "d", "problem": "p"}, [], {"extra": 1}])
 def test_what_is_no_registration(database: str, http: TestClient, asked: Any) -> None:
     is_problem(http.post("/models", json=asked), 422, "invalid")
+
+
+@pytest.mark.parametrize("path", ["/models/m@current/audit", "/models/m-v2/compare?with=m-v1"])
+def test_a_form_that_is_asked_for_outright(line: int, http: TestClient, path: str) -> None:
+    """A link in a page cannot say what it accepts."""
+    joined = "&" if "?" in path else "?"
+    for form, accept, kind in (("json", "text/html", "application/json"), ("html", "application/json", "text/html")):
+        got = http.get(f"{path}{joined}format={form}", headers={"Accept": accept})
+        assert got.headers["content-type"].split(";")[0] == kind
+        assert (got.headers["vary"], got.headers["cache-control"]) == ("Accept", "no-store")
+    assert http.get(f"{path}{joined}format=xml").status_code == 422
+
+
+def test_two_versions_side_by_side(line: int, http: TestClient) -> None:
+    found = http.get("/models/m-v2/compare", params={"with": "m-v1"}).json()
+    assert (found["earlier"]["version"]["version"], found["later"]["version"]["version"]) == ("m-v1", "m-v2")
+    assert found["lineage"]["forgotten"] == 2
+    page = http.get("/models/m-v1/compare", params={"with": "m@current"}, headers={"Accept": "text/html"})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "m-v2 descends from the weights of m-v1" in page.text
+    is_problem(http.get("/models/m-v1/compare", params={"with": "m-v9"}), 404, "not_found")
+    is_problem(http.get("/models/m-v1/compare", params={"with": "m-v1"}), 422, "unprocessable")
+    assert http.get("/models/m-v1/compare").status_code == 422
+
+
+@pytest.mark.parametrize("name", ["expunge.css", "figures.css"])
+def test_the_pages_styles_are_served(http: TestClient, name: str) -> None:
+    got = http.get(f"/static/{name}")
+    assert (got.status_code, got.headers["content-type"]) == (200, "text/css; charset=utf-8")
