@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
 
-from app import charts
+from app import charts, curves
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
@@ -38,8 +38,15 @@ def signed(value: float) -> str:
 
 
 templates = Jinja2Templates(directory=HERE / "templates")
-templates.env.filters |= {"moment": moment, "signed": signed}
-templates.env.globals["charts"] = charts
+
+
+def without(mapping: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The mapping less what is shown elsewhere."""
+    return {name: value for name, value in mapping.items() if name not in names}
+
+
+templates.env.filters |= {"without": without, "moment": moment, "signed": signed}
+templates.env.globals |= {"charts": charts, "curves": curves}
 
 
 LINK = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([\w.-]+)"[^>]*>')

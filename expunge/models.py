@@ -271,6 +271,15 @@ class Drift(Shape):
     )
 
 
+class Epoch(Shape):
+    """One epoch. Mean losses in loss units, the restriction's part included in the training's."""
+
+    number: int
+    train_loss: float
+    tuning_loss: float | None = Field(..., description="Null where the recipe does not stop early")
+    tuning_accuracy: float | None
+
+
 class EventType(Words):
     """
     The names that a receiver may rely on. One is added here, never renamed.
@@ -685,6 +694,13 @@ class Spread(Shape):
     seed: int | None = Field(..., description="Of the draw, where not all samples were taken")
 
 
+class StepCost(Shape):
+    """Seconds of one forward and backward pass over a batch, measured after the training on the machine that did it."""
+
+    restricted: float
+    plain: float
+
+
 class Thresholds(Shape):
     """What an update may differ by from the estimate of a retrain. Rates, not percent."""
 
@@ -747,6 +763,20 @@ class TicketView(Shape):
     obligations: list[ObligationView]
     receipt: str = Field(..., description="Where the signed receipt is")
     statement: str | None = Field(..., description="Where the signed statement is; null until the ticket has ended")
+
+
+class Training(Shape):
+    """The training that this version's weights come from."""
+
+    version: str
+    epochs: list[Epoch] = Field(..., description="Empty where the release that trained kept no curve")
+    samples: int | None
+    seconds: float | None
+    restriction: str | None
+    alpha: float | None
+    step: StepCost | None = Field(
+        ..., description="With the restriction and without; null where nothing was restricted"
+    )
 
 
 class Trigger(Words):
@@ -1493,6 +1523,7 @@ class Report(Shape):
     neighbours: Neighbours | None = Field(
         None, description="What comparing weights could tell. Null for a first version and those of earlier releases"
     )
+    training: Training
     records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
     environment: dict[str, Any]
     not_promised: list[str]

@@ -17,7 +17,18 @@ from app.evidence.drawn import Drawn, drawn
 from app.evidence.figures import Figure, figure
 from app.evidence.graph import graph
 from app.evidence.neighbours import Neighbours, neighbours
-from app.evidence.origin import Attempt, Budget, Lineage, RecordsKept, budget, lineage, records_of, runs_of
+from app.evidence.origin import (
+    Attempt,
+    Budget,
+    Lineage,
+    RecordsKept,
+    Training,
+    budget,
+    lineage,
+    records_of,
+    runs_of,
+    training_of,
+)
 from app.evidence.validation import Validation, validation
 from app.evidence.words import Answer, answers
 from app.policy import FEW
@@ -66,6 +77,7 @@ class Report(BaseModel):
     neighbours: Neighbours | None = Field(
         None, description="What comparing weights could tell. Null for a first version and those of earlier releases"
     )
+    training: Training
     records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
     environment: dict[str, Any]
     not_promised: list[str]
@@ -104,6 +116,7 @@ def report(session: Session, version: Version) -> Report:
         runs=runs_of(session, version.batch_id),
         drift=drift,
         neighbours=neighbours(version),
+        training=training_of(session, version),
         records=records_of(version),
         environment=version.environment,
         not_promised=list(LIMITS_OF_A_RETRAIN if exact else LIMITS_OF_AN_UPDATE),

@@ -12,8 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import versions
+from app.curves import Epoch
 from app.due import Drift
-from app.tables import Obligation, Reason, RiskTier, Run, Ticket, Version, VersionKind
+from app.tables import Obligation, Reason, RiskTier, Run, Ticket, Verdict, Version, VersionKind
 
 
 class TicketLine(BaseModel):
@@ -74,6 +75,30 @@ class RecordsKept(BaseModel):
     lost_steps: int = Field(description="Steps whose change was purged because a forgotten sample was in them")
     undone_steps: int = Field(description="Steps whose change was purged after it was taken back out of the weights")
     purged_samples: int = Field(description="Samples forgotten since the training, of which nothing is kept here")
+
+
+class StepCost(BaseModel):
+    """Seconds of one forward and backward pass over a batch, measured after the training on the machine that did it."""
+
+    restricted: float
+    plain: float
+
+
+class Training(BaseModel):
+    """The training that this version's weights come from."""
+
+    version: str
+    epochs: list[Epoch] = Field(description="Empty where the release that trained kept no curve")
+    samples: int | None
+    seconds: float | None
+    restriction: str | None
+    alpha: float | None
+    step: StepCost | None = Field(description="With the restriction and without; null where nothing was restricted")
+
+    @property
+    def cost(self) -> float | None:
+        """How many times as long a step took as one without the restriction."""
+        return None if self.step is None or self.step.plain <= 0 else self.step.restricted / self.step.plain
 
 
 class Budget(BaseModel):
@@ -151,6 +176,22 @@ def tickets_of(session: Session, version: Version) -> list[TicketLine]:
 def runs_of(session: Session, batch_id: UUID) -> list[Attempt]:
     found = session.scalars(select(Run).where(Run.batch_id == batch_id).order_by(Run.epoch))
     return [Attempt.model_validate(run, from_attributes=True) for run in found]
+
+
+def training_of(session: Session, version: Version) -> Training:
+    """What its verdict keeps of it; for an update, of the training that it descends from."""
+    of = versions.anchor(session, version.model_id, version.number)
+    verdict = session.get_one(Verdict, of.verdict_id)
+    recipe = of.environment.get("recipe") or {}
+    return Training(
+        version=versions.name_of(of),
+        epochs=verdict.method.get("curve", []),
+        samples=verdict.method.get("samples"),
+        seconds=verdict.seconds.get("train"),
+        restriction=recipe.get("restriction"),
+        alpha=recipe.get("alpha"),
+        step=verdict.method.get("seconds_a_step"),
+    )
 
 
 def records_of(version: Version) -> RecordsKept | None:

@@ -368,3 +368,23 @@ class TestComparison:
             assert href.startswith(("../../", "#"))
         identities = re.findall(r'\bid="([^"]*)"', page)
         assert len(set(identities)) == len(identities)
+
+
+def test_the_training_that_the_weights_come_from(line: int) -> None:
+    curve = [
+        {"number": 1, "train_loss": 2.1, "tuning_loss": 2.0, "tuning_accuracy": 0.4},
+        {"number": 2, "train_loss": 1.2, "tuning_loss": 1.3, "tuning_accuracy": 0.7},
+    ]
+    kept = {"method": "retrain", "samples": 20, "curve": curve, "seconds_a_step": {"restricted": 0.004, "plain": 0.002}}
+    with transaction() as session:
+        first = versions.resolve(session, "m-v1")
+        session.execute(update(Verdict).where(Verdict.id == first.verdict_id).values(method=kept))
+        recipe = {"recipe": {"restriction": "per-sample", "alpha": 0.005}}
+        session.execute(update(Version).where(Version.id == first.id).values(environment=recipe))
+    found = report("m-v2").training
+    assert (found.version, found.samples, found.cost) == ("m-v1", 20, 2.0)
+    assert [epoch.train_loss for epoch in found.epochs] == [2.1, 1.2]
+    page = pages.templates.get_template("audit.html").render(report=report("m-v2"))
+    assert "Training loss from 2.1 to 1.2 in 2 epochs" in page
+    assert "a step with it took 2.00 times as long as one without" in page
+    assert report("m-v3").training.epochs == []
