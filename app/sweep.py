@@ -4,7 +4,7 @@ import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from app import batches, lockdown, references, schedules, store, tickets, versions
+from app import batches, lockdown, references, schedules, sessions, store, tickets, versions
 from app.config import settings
 from app.db import transaction
 from app.tables import Bank, Batch, Model, Obligation, ObligationState, Reference, Verdict, Version
@@ -43,14 +43,15 @@ def references_due() -> int:
 
 
 def purge() -> int:
-    """Drop weights whose days are over, idempotency keys and webhook deliveries past their term, and artifacts that no
-    row names.
+    """Drop weights whose days are over, idempotency keys and webhook deliveries past their term, sessions that have ended,
+    and artifacts that no row names.
 
     The rows change first, in a commit of their own; a crash before the files go leaves them to the next purge.
     """
     with transaction() as session:
         tickets.forget_old_keys(session, settings().idempotency_days)
         tickets.forget_old_counts(session)
+        sessions.purge(session)
         versions.expire_weights(session)
     deliveries.purge()
     return store.collect(referenced)

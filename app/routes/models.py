@@ -13,6 +13,7 @@ from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
 from app.errors import Conflict, Gone, NotFound, may_answer
 from app.queue import nudge
+from app.routes.pages import shell
 from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, VersionView
 from app.tables import Model, Trigger
 
@@ -118,5 +119,12 @@ def audit(
         report = evidence.report(session, versions.resolve(session, reference))
     vary = {"Vary": "Accept", "Cache-Control": "no-store"}
     if pages.prefers_html(accept):
-        return pages.render(request, "audit.html", {"report": report}, vary)
+        return as_page(request, report, vary)
     return JSONResponse(report.model_dump(mode="json"), headers=vary)
+
+
+def as_page(request: Request, report: evidence.Report, headers: dict[str, str]) -> Response:
+    """In its frame for somebody who is signed in. For who sends a key it stands alone, to be kept as a file."""
+    if hasattr(request.state, "visitor"):
+        return shell.page(request, "audit.html", {"report": report}, headers)
+    return pages.render(request, "audit.html", {"report": report}, headers)

@@ -111,4 +111,7 @@ ROWS: dict[str, list[Row]] = {
         ("worker", {"name": "celery@a", "role": "worker", "host": "a", "pid": 7, "seen_at": "2026-02-01Z",
                     "heard_at": "2026-02-01Z"}),
     ],
+    "0013": [
+        ("web_session", {"digest": b"d", "key_id": 1, "expires_at": "2026-02-02Z"}),
+    ],
 }  # fmt: skip

@@ -1,0 +1,5 @@
+"""Pages for people, in their own frame: the same functions as the API's routes, behind a session instead of a key."""
+
+from app.routes.pages import home
+
+routers = (home.router,)
