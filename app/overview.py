@@ -144,8 +144,9 @@ def queue(session: Session) -> list[Line]:
     by_model: dict[int, list[Batch]] = {}
     for batch in session.scalars(select(Batch).where(Batch.state.in_(shown)).order_by(Batch.created_at)):
         by_model.setdefault(batch.model_id, []).append(batch)
-    numbers = dict(session.execute(select(Version.id, Version.number)).tuples())
-    lines = [line(row, owed, by_model, numbers) for row in session.scalars(select(Model).order_by(Model.name))]
+    models = select(Model, Version.number).outerjoin(Version, Version.id == Model.current_version_id)
+    found = session.execute(models.order_by(Model.name))
+    lines = [line(row, number, owed, by_model.get(row.id, [])) for row, number in found]
     return sorted(lines, key=lambda each: (each.idle, each.oldest or LAST))
 
 
@@ -167,12 +168,11 @@ def owing(session: Session) -> dict[int, Owed]:
     return {model: (count, int(samples), oldest, deadline) for model, count, samples, oldest, deadline in rows}
 
 
-def line(row: Model, owed: dict[int, Owed], by_model: dict[int, list[Batch]], numbers: dict[int, int]) -> Line:
+def line(row: Model, number: int | None, owed: dict[int, Owed], mine: list[Batch]) -> Line:
     tickets, samples, oldest, deadline = owed.get(row.id, (0, 0, None, None))
-    mine = by_model.get(row.id, [])
     return Line(
         model=row.name,
-        current=f"{row.name}-v{numbers[row.current_version_id]}" if row.current_version_id else None,
+        current=f"{row.name}-v{number}" if number else None,
         tickets=tickets,
         samples=samples,
         oldest=oldest,
@@ -184,6 +184,11 @@ def line(row: Model, owed: dict[int, Owed], by_model: dict[int, list[Batch]], nu
         deferral=Deferral.of(row),
         flushed=row.flush_requested_at is not None,
     )
+
+
+def model_names(session: Session) -> list[str]:
+    """For a filter to choose from."""
+    return list(session.scalars(select(Model.name).order_by(Model.name)))
 
 
 def undecided(session: Session) -> tuple[list[tuple[Approval, str]], list[tuple[Proposal, str]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -92,9 +93,9 @@ class Visit:
         """What was typed, to be shown again beside an error."""
         return {name: value for name, value in self.form.items() if isinstance(value, str) and name != "csrf"}
 
-    def show(self, name: str, status: int = 200, **context: Any) -> Response:
+    def show(self, template: str, status: int = 200, /, **context: Any) -> Response:
         """A page in its frame."""
-        return page(self.request, name, context, HEADERS, status)
+        return page(self.request, template, context, HEADERS, status)
 
     def go(self, session: Session, path: str, said: str) -> Response:
         """To a page that first says what was just done. Part of the transaction that did it."""
@@ -148,6 +149,38 @@ def check_origin(request: Request) -> None:
         raise Forbidden("The form was sent from elsewhere. Open the page here and send it from there.")
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A further field of a confirmation."""
+
+    name: str
+    label: str
+    help: str
+    default: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A confirmation: what will be done, what is known of it, and the way back."""
+
+    title: str
+    says: list[str]
+    button: str
+    back: str
+    why: str = "For the audit log."
+    facts: dict[str, Any] = field(default_factory=dict)
+    hidden: dict[str, str] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    danger: bool = False
+
+
+def confirm(visit: Visit, ask: Ask, error: ServiceError | None = None) -> Response:
+    """Ask before it is done; with an error, what was typed is still there."""
+    context = {"ask": ask, "error": error, "faults": faults(error), "typed": visit.fields()}
+    return visit.show("shell/confirm.html", error.status if error else 200, **context)
+
+
 seated = Seated()
 Anybody = Annotated[Visit, Security(seated)]
 MayFollow = Annotated[Visit, Security(seated, scopes=[Scope.DELETIONS_READ])]
@@ -195,6 +228,14 @@ def parsed(shape: type[Shape], typed: Mapping[str, Any]) -> Shape:
 
 def faults_of(error: ValidationError) -> Faults:
     return Faults({".".join(str(step) for step in each["loc"]): words(each) for each in error.errors()})
+
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+def word(kind: type[Word], text: str) -> Word | None:
+    """The word of that kind, or None: a filter that nobody knows filters nothing."""
+    return next((each for each in kind if each == text), None)
 
 
 def faults(error: ServiceError | None) -> dict[str, str]:
