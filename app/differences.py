@@ -1,6 +1,6 @@
 """What differs between two policies, value by value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ class Difference:
     after: Any
 
 
-def values(body: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def values(body: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of a policy with its path, such as `thresholds.mu`."""
     for name, found in body.items():
         if isinstance(found, dict) and found:

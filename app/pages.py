@@ -62,6 +62,11 @@ def age(value: datetime | str, now: datetime | None = None) -> str:
     return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
 
 
+def past(value: datetime) -> bool:
+    """Whether a time is over."""
+    return value < datetime.now(UTC)
+
+
 def bytes_shown(value: int) -> str:
     """A size in the largest unit of which there is one."""
     size = float(value)
@@ -79,6 +84,7 @@ templates.env.filters |= {
     "number": number,
     "span": span,
     "age": age,
+    "past": past,
     "bytes": bytes_shown,
 }
 

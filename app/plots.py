@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720, 180
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 24
-FARTHEST = 4.0
+FARTHEST = 2.5
 """Thresholds from zero that are still drawn: one verdict far out must not flatten all others."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -37,6 +38,11 @@ SEATS = {
     "engineer": ("engineer", (Scope.DELETIONS_READ, Scope.AUDIT_READ)),
 }
 """Each seat's client and scopes."""
+
+
+FOCUSED = (
+    "() => { const e = document.activeElement; return [(e.ariaLabel || e.textContent || '').trim(), e.name || ''] }"
+)
 
 
 @dataclass
@@ -136,34 +142,42 @@ class Person:
         """With the keyboard alone to what is labelled so."""
         for _ in range(most):
             self.page.keyboard.press("Tab")
-            focused = self.page.evaluate(
-                "() => { const e = document.activeElement;"
-                " return (e.getAttribute('aria-label') || e.textContent || '').trim() + '|' + (e.name || '') }"
-            )
-            if label in focused.split("|") or focused.startswith(label):
+            words, name = self.page.evaluate(FOCUSED)
+            if label == name or words.startswith(label):
                 return
         raise AssertionError(f"the keyboard does not reach {label!r}")
 
-    def shot(self, name: str) -> None:
+    def shot(self, name: str, *, whole: bool = True) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+        self.page.screenshot(path=SHOTS / f"{name}.png", full_page=whole)
 
 
 Enter = Callable[..., Person]
 
 
 @pytest.fixture
-def person(world: World, chromium: Browser) -> Iterator[Enter]:
-    """Somebody in a fresh browser; afterwards nothing was refused by the policy, failed, or was asked of anybody else."""
-    contexts: list[Person] = []
+def people(world: World, chromium: Browser) -> Iterator[Callable[..., Person]]:
+    """A fresh browser for each; afterwards nothing was refused by the policy, failed, or was asked of anybody else."""
+    met: list[Person] = []
 
-    def enter(seat: str, **options: object) -> Person:
-        made = Person(world, chromium.new_context(**options))  # type: ignore[arg-type]  # Playwright's own options
-        contexts.append(made)
-        return made.sign_in(seat)
+    def meet(**options: Any) -> Person:
+        met.append(Person(world, chromium.new_context(**options)))
+        return met[-1]
 
-    yield enter
-    for each in contexts:
+    yield meet
+    for each in met:
         each.context.close()
         assert each.watch.said == []
         assert each.watch.elsewhere == []
+
+
+@pytest.fixture
+def stranger(people: Callable[..., Person]) -> Person:
+    """Nobody is signed in."""
+    return people()
+
+
+@pytest.fixture
+def person(people: Callable[..., Person]) -> Enter:
+    """Somebody who is signed in at a seat: `person("operator")`."""
+    return lambda seat, **options: people(**options).sign_in(seat)

@@ -45,7 +45,7 @@ def show(name: str, visit: MayFollow) -> Response:
         body = policy.stored(present.body)
         drift = due.Drift.now(session, model) if model.current_version_id else None
         waiting = [views.proposal(row, name) for row in proposals.of_model(session, model, 50)]
-    context = {"present": present, "body": body, "groups": policy_form.groups(), "texts": policy_form.texts(body)}
+    context = {"present": present, "body": body, "groups": policy_form.groups(), "values": policy_form.shown(body)}
     return visit.show("policies/policy.html", name=name, drift=drift, proposals=waiting, **context)
 
 

@@ -50,7 +50,7 @@ def groups() -> tuple[Group, ...]:
         shape = resolved(schema, told)
         if "properties" in shape:
             entries = tuple(entry(schema, f"{name}.{each}", sub) for each, sub in shape["properties"].items())
-            parts.append(Group(words(name), shape.get("description", ""), entries))
+            parts.append(Group(words(name), prose(shape.get("description", "")), entries))
         else:
             alone.append(entry(schema, name, told))
     thresholds = parts.pop(0)
@@ -58,7 +58,12 @@ def groups() -> tuple[Group, ...]:
 
 
 def words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return name.upper() if name in ("mu", "ue") else name.replace("_", " ").capitalize()
+
+
+def prose(text: str) -> str:
+    """A description as a person reads it."""
+    return text.replace("`", "")
 
 
 def resolved(schema: Schema, told: Schema) -> Schema:
@@ -81,7 +86,7 @@ def entry(schema: Schema, path: str, told: Schema) -> Entry:
     kind, options = kind_of(only)
     if kind == "list":
         said.append("with commas between them")
-    return Entry(path, words(path.rpartition(".")[2]), kind, "; ".join(said), options, nullable)
+    return Entry(path, words(path.rpartition(".")[2]), kind, prose("; ".join(said)), options, nullable)
 
 
 def kind_of(told: Schema) -> tuple[str, tuple[str, ...]]:
@@ -98,16 +103,21 @@ def entries() -> Iterator[Entry]:
         yield from group.entries
 
 
-def texts(body: PolicyBody) -> dict[str, str]:
-    """What the form's fields hold for a policy."""
+def shown(body: PolicyBody) -> dict[str, Any]:
+    """The value of each field for a policy."""
     whole = body.model_dump(mode="json")
     found = {}
     for each in entries():
         value: Any = whole
         for step in each.path.split("."):
             value = value[step]
-        found[each.path] = text(value)
+        found[each.path] = value
     return found
+
+
+def texts(body: PolicyBody) -> dict[str, str]:
+    """What the form's fields hold for a policy."""
+    return {path: text(value) for path, value in shown(body).items()}
 
 
 def text(value: Any) -> str:

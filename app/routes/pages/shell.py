@@ -37,6 +37,22 @@ NAVIGATION = (
 """Each with the scope without which it is not shown, and not opened either."""
 
 
+ELSEWHERE = (
+    ("/approvals/", "Decisions"),
+    ("/ui/batches", "Queue"),
+    ("/flush", "Queue"),
+    ("/ui/versions/", "Models"),
+    ("/models/", "Models"),
+)
+"""Parts of paths by which a page belongs to a link that it does not lie below, the first that fits."""
+
+
+def here(path: str) -> str | None:
+    """The link that a page belongs to."""
+    below = (label for label, to, _ in NAVIGATION if path == to or (to != "/" and path.startswith(f"{to}/")))
+    return next((label for part, label in ELSEWHERE if part in path), None) or next(below, None)
+
+
 class SignInFirst(Exception):
     """Nobody is signed in. Where a page was asked for, they come back to it."""
 
@@ -51,6 +67,10 @@ class Shell:
     csrf: str = ""
     flash: str | None = None
     links: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def here(self) -> str | None:
+        return here(self.path)
 
     def url(self, path: str) -> str:
         """A link to one of our paths, from wherever this page is."""

@@ -35,7 +35,7 @@ def promised() -> dict[str, str]:
     found = re.findall(
         r"^\| `(\w+ [^`]+)` \| (?:`([\w:]+)`|nobody|anybody who is signed in) \|", table, flags=re.MULTILINE
     )
-    return {page: scope for page, scope in found}
+    return dict(found)
 
 
 def filled(path: str, known: Scene) -> str:

@@ -277,7 +277,7 @@ class TestFrame:
         assert missing.status_code == 404
         assert "There is no such page" in text(missing)
         assert barred.status_code == 403
-        assert "scope `policies:approve`" in text(barred)
+        assert "scope policies:approve" in text(barred)
         assert 'aria-label="Pages"' in barred.text
 
     def test_hostile_names_are_text(self, database: str) -> None:
