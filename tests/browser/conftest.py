@@ -68,7 +68,7 @@ def world(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("world")
     name = databases.copy(servers, template)
     with pytest.MonkeyPatch.context() as patch, databases.use(servers, name, folder, patch):
-        known = scene.furnish()
+        known = scene.furnish(usual=7)
         keys = {seat: story.key(client, *scopes) for seat, (client, scopes) in SEATS.items()}
         environment = dict(os.environ)
     port = free_port()

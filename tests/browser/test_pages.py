@@ -65,7 +65,7 @@ def serious(page: Page, allowed: set[str]) -> list[str]:
     """What axe finds of a page that keeps somebody out."""
     return [
         f"{each['id']}: {[node['html'][:160] for node in each['nodes'][:3]]}"
-        for each in Axe().run(page).response["violations"]
+        for each in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         if each["impact"] in ("serious", "critical") and each["id"] not in allowed
     ]
 
@@ -81,7 +81,8 @@ def test_every_page_is_sound_and_fits(world: World, person: Enter, look: str) ->
         somebody.shot(f"{name}-{look}", whole=name != "audit")
         wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
         faults = [f"{wide} px too wide"] if wide > 0 else []
-        faults += serious(page, OF_THE_REPORT if name == "audit" else set())
+        if name != "audit" or look == "desk":  # it is ten pages long, and looks alike
+            faults += serious(page, OF_THE_REPORT if name == "audit" else set())
         if faults:
             found[name] = faults
     assert found == {}

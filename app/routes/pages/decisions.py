@@ -89,7 +89,7 @@ def ask_refuse(name: str, number: Number, visit: MayApprove) -> Response:
 @router.post("/ui/models/{name}/approvals/{number}/approve")
 def approve(name: str, number: Number, visit: MayApprove, bell: BackgroundTasks) -> Response:
     def do(session: Session, model: Model) -> str:
-        typed = {each: visit.text(each) for each in ("samples", "tickets_sha256", "hours", "why")}
+        typed = {each: visit.text(each) or None for each in ("samples", "tickets_sha256", "hours", "why")}
         asked = parsed(ApproveRequest, typed)
         approvals.approve(
             session,

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.errors import Invalid
 from app.interface import limits
 from app.policy import PolicyBody
 from app.routes.pages.shell import Faults, faults_of
@@ -26,10 +25,6 @@ class Entry:
     help: str
     options: tuple[str, ...]
     nullable: bool
-
-    @property
-    def field(self) -> str:
-        return self.path
 
 
 @dataclass(frozen=True)
@@ -175,9 +170,8 @@ def by_field(error: Faults) -> Faults:
 def read_json(sent: str) -> PolicyBody:
     """The policy as JSON. What it leaves out has its default."""
     try:
-        return PolicyBody.model_validate_json(sent)
+        return PolicyBody.model_validate(json.loads(sent))
+    except json.JSONDecodeError as error:
+        raise Faults({"body": f"not JSON (at character {error.pos})"}) from None
     except ValidationError as error:
-        said = faults_of(error)
-        if "" in said.fields and "JSON" in said.fields[""]:
-            raise Invalid(said.fields[""]) from None
-        raise said from None
+        raise faults_of(error) from None

@@ -1,6 +1,6 @@
 """What all pages of somebody who is signed in have in common: who asks, the frame around the page, forms, refusals."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -139,19 +139,23 @@ def redirect(request: Request, path: str) -> Response:
 class Seated:
     """FastAPI dependency of the pages: who is signed in, provided that they may, and that a form is one of ours."""
 
-    async def __call__(self, request: Request, needed: SecurityScopes) -> Visit:
+    async def __call__(self, request: Request, needed: SecurityScopes) -> AsyncIterator[Visit]:
         signed_in = await run_in_threadpool(visitor, request)
         if signed_in is None:
             raise SignInFirst
         request.state.visitor = signed_in
         allowed(signed_in.who, needed.scopes)
         if request.method in SAFE:
-            return Visit(request, signed_in, FormData())
+            yield Visit(request, signed_in, FormData())
+            return
         check_origin(request)
         form = await read(request)
-        sent = request.headers.get("X-CSRF-Token") or form.get("csrf")
-        sessions.check_form(signed_in.token, sent if isinstance(sent, str) else "")
-        return Visit(request, signed_in, form)
+        try:
+            sent = request.headers.get("X-CSRF-Token") or form.get("csrf")
+            sessions.check_form(signed_in.token, sent if isinstance(sent, str) else "")
+            yield Visit(request, signed_in, form)
+        finally:
+            await form.close()
 
 
 async def read(request: Request) -> FormData:

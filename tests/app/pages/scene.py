@@ -20,6 +20,7 @@ from app.tables import (
     Proposal,
     Role,
     Verdict,
+    VersionKind,
     Worker,
 )
 from tests.app import story
@@ -76,8 +77,6 @@ def updated(model_id: int, ordinal: int, first: dict[str, Any], second: dict[str
             return lease.batch_id
         with transaction() as session:
             runs.escalate(session, lease, rung, "iau-calibrated" if rung == "iau" else "retrain", ["UE crosses"])
-    from app.tables import VersionKind
-
     story.publish(lease, kind=VersionKind.RETRAINED)
     return lease.batch_id
 
@@ -86,13 +85,13 @@ def near(estimate: float) -> dict[str, Any]:
     return story.statistic(estimate, estimate - 0.05, estimate + 0.06, 60)
 
 
-def furnish() -> Scene:
-    """Five models, each in another state, and tickets of two clients."""
+def furnish(usual: int = 1) -> Scene:
+    """Three models, each in another state, and tickets of two clients. `usual`: so many further updates."""
     story.dataset("people", 4000, 4)
     story.dataset("photos", 1200, 3)
     lenet = story.trained("lenet-mnist", "people", POLICY)
-    for number, ue in enumerate((0.02, -0.01, 0.05, 0.03, -0.04, 0.06, 0.01)):
-        published = updated(lenet, number, near(ue))
+    for number, ue in enumerate((0.02, -0.01, 0.05, 0.03, -0.04, 0.06, 0.01)[:usual]):
+        updated(lenet, number, near(ue))
     updated(lenet, 20, WIDE, near(0.01))
     updated(lenet, 21, FAR, WIDE)
     published = updated(lenet, 22, near(0.04))

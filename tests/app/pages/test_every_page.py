@@ -1,7 +1,7 @@
 """Every page and every form: who may open it, and that it is one."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,26 +109,27 @@ def test_no_form_is_taken_from_another_site_or_without_the_token(furnished: Scen
 
 
 def links(page: str) -> Iterator[str]:
-    yield from re.findall(r'(?:href|action)="([^"#?]+)[^"]*"', page)
+    yield from re.findall(r'(?:href|action)="(?!data:)([^"#?]+)[^"]*"', page)
 
 
-@pytest.mark.parametrize("scopes", [(), (Scope.DELETIONS_READ,), (Scope.DELETIONS_READ, Scope.RETRAINS_WRITE)])
-def test_no_page_shows_a_link_that_does_not_open(
-    furnished: Scene, signed_in: SignedIn, scopes: tuple[Scope, ...]
-) -> None:
-    """From home along every link: nothing is missing, nothing is barred."""
-    browser = signed_in("acme-privacy", *scopes)
-    ahead, seen = ["/"], set[str]()
-    while ahead:
-        path = ahead.pop()
-        if path in seen or path.endswith(("/docs", "/sign-out")) or path.startswith("/static"):
-            continue
-        seen.add(path)
-        answer = browser.get(path)
-        assert answer.status_code == 200, (path, text(answer))
-        if answer.headers["content-type"].startswith("text/html"):
-            ahead += [str(answer.url.join(link).path) for link in links(answer.text)]
-    assert len(seen) > 10
+SEEN_BY = ((), (Scope.DELETIONS_READ,), (Scope.DELETIONS_READ, Scope.RETRAINS_WRITE))
+
+
+def test_no_page_shows_a_link_that_does_not_open(furnished: Scene, signed_in: SignedIn) -> None:
+    """From home along every link, whatever somebody may do: nothing is missing, nothing is barred."""
+    for scopes in SEEN_BY:
+        browser = signed_in("acme-privacy", *scopes)
+        ahead, seen = ["/"], set[str]()
+        while ahead:
+            path = ahead.pop()
+            if path in seen or path.endswith(("/docs", "/sign-out")) or path.startswith("/static"):
+                continue
+            seen.add(path)
+            answer = browser.get(path)
+            assert answer.status_code == 200, (path, text(answer))
+            if answer.headers["content-type"].startswith("text/html"):
+                ahead += [str(answer.url.join(link).path) for link in links(answer.text)]
+        assert len(seen) > 10
 
 
 def hostile_name() -> str:
@@ -155,6 +156,3 @@ def test_hostile_words_are_text_on_every_page(
         assert "1337" not in page, path
         shown += "&lt;script&gt;" in page
     assert shown > 15, "the test needs the words to be on the pages"
-
-
-Page = Callable[[Scene], str]
