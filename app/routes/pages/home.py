@@ -3,7 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
+from sqlalchemy.orm import Session
 
 from app import codeflow, overview, pages, sessions
 from app.auth import address_of, cookie_name, door, is_plain, visitor
@@ -47,7 +49,7 @@ async def sign_in(request: Request) -> Response:
     shell.check_origin(request)
     sent = await shell.read(request)
     key, following = (value if isinstance(value, str) else "" for value in (sent.get("key"), sent.get("next")))
-    return await shell.run_in_threadpool(enter, request, key.strip(), following)
+    return await run_in_threadpool(enter, request, key.strip(), following)
 
 
 def enter(request: Request, key: str, following: str) -> Response:
@@ -80,7 +82,7 @@ def seat(request: Request, answer: Response, token: str) -> Response:
     return answer
 
 
-def leave(request: Request, session: sessions.Session) -> None:
+def leave(request: Request, session: Session) -> None:
     """End the session that the browser has had so far."""
     token = request.cookies.get(cookie_name(request))
     if token:

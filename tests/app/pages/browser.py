@@ -5,7 +5,6 @@ import re
 from typing import Any
 
 from fastapi.testclient import TestClient
-from httpx import Response
 
 from app import sessions
 from app.auth import Scope
@@ -36,26 +35,26 @@ class Browser:
     def csrf(self) -> str:
         return sessions.csrf(self.token)
 
-    def get(self, path: str, **more: Any) -> Response:
+    def get(self, path: str, **more: Any) -> Any:
         return self.http.get(path, **more)
 
-    def post(self, path: str, fields: dict[str, Any] | None = None, **more: Any) -> Response:
+    def post(self, path: str, fields: dict[str, Any] | None = None, **more: Any) -> Any:
         """Send a form of ours."""
         return self.http.post(path, data={"csrf": self.csrf} | (fields or {}), **more)
 
-    def follow(self, answer: Response) -> Response:
+    def follow(self, answer: Any) -> Any:
         """Where a form led to."""
         assert answer.status_code == 303, (answer.status_code, text(answer))
         return self.http.get(str(answer.url.join(answer.headers["location"])))
 
 
-def text(answer: Response) -> str:
+def text(answer: Any) -> str:
     """What a reader sees: no tags, blanks as one."""
     plain = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", answer.text, flags=re.DOTALL)
     return " ".join(html.unescape(plain).split())
 
 
-def typed(answer: Response, name: str) -> str:
+def typed(answer: Any, name: str) -> str:
     """What a field of the page's form holds."""
     for pattern in (
         rf'<input[^>]*\bname="{re.escape(name)}"[^>]*\bvalue="([^"]*)"',

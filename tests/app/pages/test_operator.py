@@ -7,6 +7,7 @@ import pytest
 from app import audit, batches
 from app.auth import Scope
 from app.db import transaction
+from app.errors import Conflict
 from app.tables import ApprovalState, Batch, BatchState, Policy, Proposal, ProposalState, Schedule
 from tests.app import story
 from tests.app.pages import scene
@@ -380,7 +381,7 @@ class TestCancelledBatches:
         model_id = story.trained()
         batch_id = story.retrain(model_id)
         story.claimed(model_id)
-        with pytest.raises(batches.Conflict, match="only one that waits"), transaction() as session:
+        with pytest.raises(Conflict, match="only one that waits"), transaction() as session:
             batches.cancel(session, batch_id, "why", "operator")
 
     def test_never_one_that_holds_tickets(self, database: str) -> None:
@@ -389,7 +390,7 @@ class TestCancelledBatches:
         story.submit(1)
         batch = story.close(model_id)
         assert batch is not None
-        with pytest.raises(batches.Conflict, match="owed an answer"), transaction() as session:
+        with pytest.raises(Conflict, match="owed an answer"), transaction() as session:
             batches.cancel(session, batch.id, "why", "operator")
         assert story.batch(batch.id).state is BatchState.READY
 

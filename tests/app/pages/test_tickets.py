@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app import config
 from app.auth import Scope
 from app.routes.pages import tickets as page
 from app.tables import Ticket, TicketState
@@ -93,7 +94,8 @@ class TestSubmit:
         assert len(story.all_of(Ticket)) == 1
 
     def test_more_ids_than_a_ticket_may_name(self, tool: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(page.settings(), "max_ids", 2)
+        monkeypatch.setenv("EXPUNGE_MAX_IDS", "2")
+        config.settings.cache_clear()
         answer = tool.post("/ui/tickets/new", FORM | {"ids": "s-0001\ns-0002\ns-0003"})
         assert answer.status_code == 413
         assert "split them into several tickets" in text(answer)
