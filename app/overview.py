@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from app import batches, presence
+from app import batches, lockdown, presence
 from app.auth import Principal
 from app.consent import UNDECIDED
 from app.due import Deferral
@@ -70,7 +70,9 @@ def for_client(session: Session, who: Principal) -> Iterator[Waits]:
 
 
 def for_operator(session: Session, _: Principal) -> Iterator[Waits]:
-    """Batches that nobody works on until somebody has looked."""
+    """An installation that is locked, and batches that nobody works on until somebody has looked."""
+    if lockdown.unresolved(session) is not None:
+        yield Waits(lockdown.SAYS, "/ui/queue", True)
     held = session.scalars(
         select(Batch).where(Batch.state == BatchState.QUARANTINED).options(joinedload(Batch.model)).limit(5)
     )

@@ -13,7 +13,7 @@ from app.tables import Batch
 from tests.app import story
 from tests.browser.conftest import Enter, Person, World
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.xdist_group("browser")]  # one world for all of them
 
 PHONE = {"viewport": {"width": 375, "height": 800}}
 DESK = {"viewport": {"width": 1280, "height": 900}}
