@@ -59,7 +59,7 @@ test: .venv/ready ## everything a developer machine can run
 	fi
 	@echo "== on the private servers"
 	$(BIN)/pytest -n 2 -q -m 'not gpu and not service'
-	$(BIN)/pytest -n 3 -q -m 'service and not gpu'
+	$(BIN)/pytest -n 3 --dist loadgroup -q -m 'service and not gpu'
 
 .PHONY: test-gpu
 test-gpu: .venv/ready ## the engine's tests on a CUDA device; says so where there is none

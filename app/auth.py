@@ -1,4 +1,5 @@
-"""An API key or a token becomes a principal with scopes. Keys are `exp_<prefix>_<secret>`: 256 random bits, only a digest kept.
+"""A key, a token or a session becomes a principal with scopes. Keys are `exp_<prefix>_<secret>`: 256 random bits, only a digest
+kept.
 
 The prefix finds the row, `compare_digest` decides. SHA-256 is enough for a secret that nobody chose; a slow hash would
 cost a quarter of a second on every request and protect against nothing here.
@@ -20,8 +21,8 @@ from fastapi.security.base import SecurityBase
 from psycopg import Cursor
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs, oidc
-from app.config import settings
+from app import logs, oidc, sessions
+from app.config import LOOPBACK, settings
 from app.db import single
 from app.errors import Forbidden, TooMany, Unauthenticated
 from app.scopes import Scope as Scope
@@ -177,8 +178,67 @@ class Known(Bearer):
         return allowed(await run_in_threadpool(recognise, request), needed.scopes)
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who signed in with a browser. `token` is what the cookie holds; `flash` what the page is to say first."""
+
+    who: Principal
+    token: str
+    flash: str | None
+
+
+IN_A_SESSION = frozenset(
+    {
+        "/models/{reference}/audit",
+        "/models/{reference}/compare",
+        "/models/{reference}/signature",
+        "/models/{reference}/weights",
+        "/deletions/{ticket_id}/receipt",
+        "/deletions/{ticket_id}/statement",
+    }
+)
+"""What a link on a page leads to, and a browser reads with its cookie alone. Nothing else of the API takes a cookie, and
+none of these changes anything, but that weights count as handed out from then on."""
+
+
+def reads_in_a_session(request: Request) -> bool:
+    """A page of another origin gets no cookie sent, which is `SameSite=Strict`; where a browser says whose page it was, it is
+    asked as well."""
+    safe = request.method in ("GET", "HEAD") and "authorization" not in request.headers
+    ours = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    return safe and ours and getattr(request.scope.get("route"), "path", None) in IN_A_SESSION
+
+
+def is_plain(request: Request) -> bool:
+    """Whether the browser speaks to this very machine without TLS: the one case where a cookie may do without it."""
+    return request.url.scheme == "http" and request.url.hostname in LOOPBACK
+
+
+def cookie_name(request: Request) -> str:
+    return sessions.PLAIN if is_plain(request) else sessions.SECURE
+
+
+def visitor(request: Request) -> Visitor | None:
+    """Who is signed in, if anybody is; counted towards the client's limit."""
+    token = request.cookies.get(cookie_name(request), "")
+    by_itself = "hx-request" in request.headers or request.method not in ("GET", "HEAD")
+    with single() as opened:
+        found = sessions.find(opened, token, page=not by_itself)
+    if found is None:
+        return None
+    who = Principal(found.client, found.scopes, found.prefix, found.requests_per_minute, found.ids_per_day)
+    logs.note(client=who.client)
+    door().admit(who)
+    return Visitor(who, token, found.flash)
+
+
 def recognise(request: Request) -> Principal:
     """Who asks, noted for the log and counted towards its limit."""
+    if reads_in_a_session(request):
+        signed_in = visitor(request)
+        if signed_in is not None:
+            request.state.visitor = signed_in
+            return signed_in.who
     who = identify(request)
     logs.note(client=who.client)
     door().admit(who)

@@ -173,10 +173,15 @@ def request_retrain(session: Session, model: Model, trigger: Trigger, why: str, 
     return batch
 
 
-def flush(session: Session, model: Model, by: str) -> None:
+def flush(session: Session, model: Model, by: str, why: str | None = None) -> None:
     """Let the model's next batch close at once. The cap on the share forgotten holds all the same."""
     model.flush_requested_at = func.now()
-    audit.append(session, "batch.flush", by, model_id=model.id)
+    audit.append(session, "batch.flush", by, model_id=model.id, **reason(why))
+
+
+def reason(why: str | None) -> dict[str, str]:
+    """For an event that has a reason where somebody gave one."""
+    return {} if why is None else {"why": why}
 
 
 def move(batch: Batch, to: BatchState) -> None:
@@ -201,11 +206,33 @@ def get(session: Session, batch_id: UUID) -> Batch:
     return batch
 
 
-def retry(session: Session, batch_id: UUID, by: str) -> Batch:
-    """Give a quarantined batch its attempts back, with the obligations it still has."""
+def locked(session: Session, batch_id: UUID) -> Batch:
+    """The batch, until the transaction ends nobody else's."""
     batch = session.scalar(select(Batch).where(Batch.id == batch_id).with_for_update())
     if batch is None:
         raise NotFound("No batch of that id.")
+    return batch
+
+
+def cancel(session: Session, batch_id: UUID, why: str, by: str) -> Batch:
+    """Take back a training that was ordered and not begun. Raises `NotFound`, or `Conflict` for one that was begun, and for
+    one that holds tickets: they are owed an answer, and the next batch would only take them again."""
+    batch = locked(session, batch_id)
+    if batch.state is not BatchState.READY:
+        raise Conflict(f"The batch is {batch.state}; only one that waits for a worker can be cancelled.")
+    if session.scalar(select(Obligation.ticket_id).where(Obligation.batch_id == batch_id).limit(1)) is not None:
+        raise Conflict("The batch holds tickets, which are owed an answer. Let it run.")
+    move(batch, BatchState.CANCELLED)
+    batch.finished_at, batch.step, batch.failure = func.now(), None, f"cancelled by {by}: {why}"
+    audit.append(session, "batch.cancelled", by, batch_id=batch_id, model_id=batch.model_id, why=why, tickets=[])
+    session.flush()
+    session.refresh(batch)
+    return batch
+
+
+def retry(session: Session, batch_id: UUID, by: str, why: str | None = None) -> Batch:
+    """Give a quarantined batch its attempts back, with the obligations it still has."""
+    batch = locked(session, batch_id)
     if batch.state is not BatchState.QUARANTINED:
         raise Conflict(f"The batch is {batch.state}; only a quarantined one can be tried again.")
     move(batch, BatchState.READY)
@@ -219,5 +246,5 @@ def retry(session: Session, batch_id: UUID, by: str) -> Batch:
         .where(among(Ticket.id, ticket_ids), Ticket.state == TicketState.QUARANTINED)
         .values(state=TicketState.WORKING)
     )
-    audit.append(session, "batch.retried", by, batch_id=batch_id, model_id=batch.model_id)
+    audit.append(session, "batch.retried", by, batch_id=batch_id, model_id=batch.model_id, **reason(why))
     return batch

@@ -92,6 +92,15 @@ def a_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def safe(address: str) -> bool:
+    """Whether nobody on the way can read or change what goes there."""
+    found = urlsplit(address)
+    return found.scheme == "https" or found.hostname in LOOPBACK
+
+
 def networks(value: str) -> str:
     for part in value.split(","):
         try:
@@ -154,6 +163,22 @@ class Settings(BaseSettings):
     oidc_roles_claim: str = Field(default="roles", description="Claim that holds the roles; a path with dots")
     oidc_roles: dict[str, tuple[Scope, ...]] = Field(default={}, description="Scopes of each role, as JSON")
     oidc_longest_seconds: int = Field(default=3600, ge=60, description="Longest life of a token")
+
+    oidc_client_id: str | None = Field(
+        default=None, description="Client id for signing in with a browser; unset: by API key alone"
+    )
+    oidc_client_secret: SecretStr | None = Field(default=None, description="Its secret, where the issuer gave one")
+    oidc_authorize_url: str | None = Field(default=None, description="Where the issuer asks who somebody is")
+    oidc_token_url: str | None = Field(default=None, description="Where a code becomes a token, over https")
+    oidc_scope: str = Field(default="openid", description="What is asked for when somebody signs in")
+
+    session_seconds: int = Field(default=8 * 3600, ge=60, description="Longest that somebody stays signed in")
+    session_idle_seconds: int = Field(
+        default=1800, ge=60, description="So long without a page, and they are signed out"
+    )
+    public_url: str | None = Field(
+        default=None, description="Where browsers find the service; unset: as each request says"
+    )
 
     statement_seconds: float = Field(default=30.0, ge=0, description="Longest one statement of the API may take")
     lock_seconds: float = Field(
@@ -244,9 +269,20 @@ class Settings(BaseSettings):
             return self
         if not self.oidc_audience or not self.oidc_jwks_url or not self.oidc_roles or not self.oidc_algorithms:
             raise ValueError("with an OIDC issuer, set its audience, jwks_url, roles and algorithms too")
-        address = urlsplit(self.oidc_jwks_url)
-        if address.scheme != "https" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
+        if not safe(self.oidc_jwks_url):
             raise ValueError("oidc_jwks_url must be https: whoever changes the keys on their way opens every door")
+        if self.oidc_client_id is None:
+            return self
+        if not self.oidc_authorize_url or not self.oidc_token_url:
+            raise ValueError("with an OIDC client id, set authorize_url and token_url too")
+        if not safe(self.oidc_authorize_url) or not safe(self.oidc_token_url):
+            raise ValueError("oidc_authorize_url and oidc_token_url must be https: secrets and codes go there")
+        return self
+
+    @model_validator(mode="after")
+    def _is_an_address(self) -> "Settings":
+        if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):
+            raise ValueError("public_url must be an address such as https://expunge.example.com")
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 import traceback
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -80,6 +81,10 @@ class Unprocessable(ServiceError):
     status, code, title = 422, "unprocessable", "Understood, but it cannot be done"
 
 
+class Invalid(ServiceError):
+    status, code, title = 422, "invalid", "The request is not as it must be"
+
+
 class KeyReused(Unprocessable):
     code, title = "idempotency_key_reused", "The Idempotency-Key was used with another body"
 
@@ -112,6 +117,27 @@ class StaleEpoch(ServiceError):
     """A run that lost its lease, or whose parent is no longer current, tried to write."""
 
     status, code, title = 409, "stale_epoch", "The run no longer holds its batch"
+
+
+def pointer(fault: Mapping[str, Any]) -> str:
+    """Where the fault is. A field's name is ours and may be said; one that the client made up may be somebody's id."""
+    steps = [str(step) for step in fault["loc"]]
+    if fault["type"] == "json_invalid":
+        steps.pop()  # a place in the text, which `words` names, and none in the document
+    if fault["type"] == "extra_forbidden":
+        steps[-1] = "?"
+    return "/" + "/".join(steps)
+
+
+def words(fault: Mapping[str, Any]) -> str:
+    """Pydantic's sentence, which names limits and choices but not the input; JSON errors say where, not what."""
+    if fault["type"] == "json_invalid":
+        return f"not JSON (at character {fault['loc'][-1]})"
+    if fault["type"] == "extra_forbidden":
+        return "no such field; see /docs for those there are"
+    if fault["type"] == "model_attributes_type" and fault["loc"] == ("body",):
+        return "must be a JSON object, sent with Content-Type: application/json"
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def may_answer(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import anyio
 import structlog
@@ -19,12 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.access import Access
-from app.auth import identify
+from app.auth import identify, visitor
 from app.config import settings
 from app.db import bound, check_schema, engine, too_slow
 from app.description import describe
-from app.errors import ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable
+from app.errors import Invalid, NotFound, ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable, pointer, words
 from app.headers import Headers
+from app.pages import is_page
 from app.routes import (
     approvals,
     audit,
@@ -33,13 +33,14 @@ from app.routes import (
     deletions,
     keys,
     models,
-    pages,
     policies,
     retrains,
     system,
     transparency,
     webhooks,
 )
+from app.routes import pages as seats
+from app.routes.pages import shell
 
 log = structlog.get_logger()
 
@@ -103,9 +104,12 @@ class BodyLimit:
 async def refused(request: Request) -> Response | None:
     """What to answer who sends much and is not let in."""
     try:
-        await run_in_threadpool(identify, request)
+        if not is_page(request.url.path):
+            await run_in_threadpool(identify, request)
+        elif await run_in_threadpool(visitor, request) is None:
+            return await shell.sign_in_first(request, shell.SignInFirst())
     except ServiceError as error:
-        return problem(error)
+        return refusal(request, error)
     except SQLAlchemyError as error:
         return await on_database_error(request, error)
     return None
@@ -130,7 +134,7 @@ class Defects:
         except Exception as error:
             if scope["type"] != "http" or begun:
                 raise
-            await on_defect(error)(scope, receive, send)
+            await on_defect(Request(scope), error)(scope, receive, send)
 
 
 def problem(error: ServiceError, errors: list[dict[str, str]] | None = None) -> JSONResponse:
@@ -148,48 +152,30 @@ def problem(error: ServiceError, errors: list[dict[str, str]] | None = None) -> 
     return JSONResponse(body, error.status, error.headers, media_type="application/problem+json")
 
 
-async def on_service_error(_: Request, error: Exception) -> Response:
+def refusal(request: Request, error: ServiceError, errors: list[dict[str, str]] | None = None) -> Response:
+    """One error, as a page where a person sits before it."""
+    return shell.failed(request, error) if is_page(request.url.path) else problem(error, errors)
+
+
+async def on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return problem(error)
+    return refusal(request, error)
 
 
-async def on_invalid(_: Request, error: Exception) -> Response:
+async def on_invalid(request: Request, error: Exception) -> Response:
     """What is wrong where, without the value: it may be somebody's id."""
     assert isinstance(error, RequestValidationError)
     faults = [{"pointer": pointer(fault), "detail": words(fault)} for fault in error.errors()]
     first = f"{faults[0]['pointer']}: {faults[0]['detail']}"
     refused = Invalid(first if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)")
-    return problem(refused, faults[:20])
+    return refusal(request, refused, faults[:20])
 
 
-class Invalid(ServiceError):
-    status, code, title = 422, "invalid", "The request is not as it must be"
-
-
-def pointer(fault: dict[str, Any]) -> str:
-    """Where the fault is. A field's name is ours and may be said; one that the client made up may be somebody's id."""
-    steps = [str(step) for step in fault["loc"]]
-    if fault["type"] == "json_invalid":
-        steps.pop()  # a place in the text, which `words` names, and none in the document
-    if fault["type"] == "extra_forbidden":
-        steps[-1] = "?"
-    return "/" + "/".join(steps)
-
-
-def words(fault: dict[str, Any]) -> str:
-    """Pydantic's sentence, which names limits and choices but not the input; JSON errors say where, not what."""
-    if fault["type"] == "json_invalid":
-        return f"not JSON (at character {fault['loc'][-1]})"
-    if fault["type"] == "extra_forbidden":
-        return "no such field; see /docs for those there are"
-    if fault["type"] == "model_attributes_type" and fault["loc"] == ("body",):
-        return "must be a JSON object, sent with Content-Type: application/json"
-    return str(fault["msg"]).removeprefix("Value error, ")
-
-
-async def on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """FastAPI's own 404, 405 and the like, in the same shape."""
     assert isinstance(error, HTTPException)
+    if is_page(request.url.path):
+        return shell.failed(request, NO_PAGE if error.status_code == 404 else Invalid("The form cannot be read."))
     detail = WHAT_TO_DO.get(error.status_code, str(error.detail))
     body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": detail}
     return JSONResponse(
@@ -200,6 +186,7 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     )
 
 
+NO_PAGE = NotFound("There is no such page. Home lists those there are.")
 WHAT_TO_DO = {
     400: "The body cannot be read. Send JSON as UTF-8, nested no deeper than the schema is.",
     404: "There is no such path. /docs lists those there are.",
@@ -213,28 +200,29 @@ async def on_database_error(request: Request, error: Exception) -> Response:
     route = request.scope.get("route")
     log.error("database", route=getattr(route, "path", None), error=type(error).__name__)
     if too_slow(error):
-        return problem(Unavailable(TOOK_TOO_LONG, headers=RETRY))
+        return refusal(request, Unavailable(TOOK_TOO_LONG, headers=RETRY))
     if isinstance(error, OperationalError | TimeoutError) or getattr(error, "connection_invalidated", False):
-        return problem(
-            Unavailable("Postgres does not answer. Nothing was written; send the request again later.", headers=RETRY)
-        )
+        return refusal(request, Unavailable(NO_POSTGRES, headers=RETRY))
     if isinstance(error, DataError):
-        return problem(Unprocessable("A value holds what cannot be kept: a NUL character, or a number out of range."))
-    return problem(ServiceError(OURS))
+        return refusal(
+            request, Unprocessable("A value holds what cannot be kept: a NUL character, or a number out of range.")
+        )
+    return refusal(request, ServiceError(OURS))
 
 
 RETRY = {"Retry-After": "5"}
 TOOK_TOO_LONG = (
     "Postgres took too long, or somebody holds what this needs. Nothing was written; send the request again."
 )
+NO_POSTGRES = "Postgres does not answer. Nothing was written; send the request again later."
 OURS = "An error of ours. Nothing was written. It is in the log."
 
 
-def on_defect(error: Exception) -> Response:
+def on_defect(request: Request, error: Exception) -> Response:
     """The log gets the kind and the places, not the text: that may hold somebody's id."""
     frames = traceback.extract_tb(error.__traceback__)
     log.error("defect", error=type(error).__name__, at=[f"{f.filename}:{f.lineno}" for f in frames[-5:]])
-    return problem(ServiceError(OURS))
+    return refusal(request, ServiceError(OURS))
 
 
 # In the order of the description's sections.
@@ -251,7 +239,6 @@ ROUTES = (
     keys,
     transparency,
     system,
-    pages,
 )
 
 
@@ -272,11 +259,14 @@ def make_app() -> FastAPI:
         RequestValidationError: on_invalid,
         HTTPException: on_http_error,
         SQLAlchemyError: on_database_error,
+        shell.SignInFirst: shell.sign_in_first,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     for module in ROUTES:
         app.include_router(module.router)
+    for router in seats.routers:
+        app.include_router(router)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # the way that FastAPI has for it
     return app
 

@@ -1,7 +1,9 @@
-"""Server-rendered pages: which form a client prefers, and Jinja2 with escaping always on."""
+"""Server-rendered pages: which form a client prefers, Jinja2 with escaping always on, and how values are shown."""
 
+import csv
+import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,17 @@ from app import charts, curves
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
+SILENT = {
+    "default-src": "'none'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+"""Content policy of a page that is read and no more."""
+LIVELY = SILENT | {"script-src": "'self'", "connect-src": "'self'", "form-action": "'self'"}
+"""Of one with forms, and scripts of our own."""
 
 
 def moment(value: datetime | str | None) -> str:
@@ -37,7 +40,44 @@ def signed(value: float) -> str:
     return f"{value:+.3f}"
 
 
-templates = Jinja2Templates(directory=HERE / "templates")
+def number(value: float) -> str:
+    """A count with separators, or a figure to four digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+STEPS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+def span(seconds: float) -> str:
+    """A duration in its largest unit of which there are two, or its smallest."""
+    for size, unit in STEPS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def age(value: datetime | str, now: datetime | None = None) -> str:
+    """How long ago a time is, or how far ahead."""
+    when = datetime.fromisoformat(value) if isinstance(value, str) else value
+    seconds = ((now or datetime.now(UTC)) - when).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
+
+
+def past(value: datetime) -> bool:
+    """Whether a time is over."""
+    return value < datetime.now(UTC)
+
+
+def bytes_shown(value: int) -> str:
+    """A size in the largest unit of which there is one."""
+    size = float(value)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
 
 
 def without(mapping: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -45,7 +85,19 @@ def without(mapping: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in mapping.items() if name not in names}
 
 
-templates.env.filters |= {"without": without, "moment": moment, "signed": signed}
+templates = Jinja2Templates(directory=HERE / "templates")
+templates.env.filters |= {
+    "without": without,
+    "moment": moment,
+    "signed": signed,
+    "number": number,
+    "span": span,
+    "age": age,
+    "past": past,
+    "bytes": bytes_shown,
+}
+
+
 templates.env.globals |= {"charts": charts, "curves": curves}
 
 
@@ -81,8 +133,43 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
     return max(offered, key=lambda kind: ranks[kind])
 
 
-def render(request: Request, name: str, context: dict[str, Any], headers: dict[str, str]) -> Response:
-    """A page under a strict content policy: no script, no other origin."""
+def is_page(path: str) -> bool:
+    """Whether a person sits before it: errors are pages there too."""
+    return path == "/" or path.startswith("/ui/")
+
+
+def root_of(path: str) -> str:
+    """How a link on the page at `path` begins. Relative, so that a proxy may serve everything below a path of its own."""
+    return "../" * (path.count("/") - 1) or "./"
+
+
+def within(path: str) -> str:
+    """The path, if it is one of our pages; home otherwise. It comes out of a query, so anybody may have written it."""
+    fine = is_page(path) and not path.startswith("//") and path.isprintable() and "\\" not in path
+    return path if fine else "/"
+
+
+def render(
+    request: Request,
+    name: str,
+    context: dict[str, Any],
+    headers: dict[str, str],
+    status: int = 200,
+    policy: dict[str, str] = SILENT,
+) -> Response:
+    """A page under a strict content policy: nothing of another origin, and no script unless the policy says so."""
+    said = "; ".join(f"{part} {sources}" for part, sources in policy.items())
     return templates.TemplateResponse(
-        request, name, context, headers=headers | {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        request, name, context, status_code=status, headers=headers | {"Content-Security-Policy": said}
     )
+
+
+RISKY = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """One line for a spreadsheet, which runs what begins like a formula unless a quote stands before it."""
+    out = io.StringIO()
+    texts = ("" if cell is None else str(cell) for cell in cells)
+    csv.writer(out, lineterminator="\r\n").writerow([f"'{text}" if text.startswith(RISKY) else text for text in texts])
+    return out.getvalue()

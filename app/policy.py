@@ -350,6 +350,23 @@ def judge(policy: PolicyBody, statistics: Statistics, forget_count: int) -> Judg
     return Judgement(Decision.PUBLISH, [finding.reason for finding in said])
 
 
+UNCHANGED = "the update left the weights as they were"
+
+
+def judge_update(
+    policy: PolicyBody, statistics: Statistics, forget_count: int, *, unchanged: bool, bank: dict[str, Any] | None
+) -> Judgement:
+    """As `judge`, with two vetoes before it: weights that did not change have forgotten nothing, and thresholds below the noise
+    floor of a bank that came after them can be held against nobody. `bank` are the facts of the one that was read."""
+    if unchanged:
+        return Judgement(Decision.ESCALATE, [UNCHANGED])
+    below = below_floor(policy, bank) if bank is not None else []
+    if below:
+        settle = Settle("retrain", "thresholds above the floor, or a retrain, settle it")
+        return Judgement(Decision.INCONCLUSIVE, below, settle)
+    return judge(policy, statistics, forget_count)
+
+
 def unreadable(statistics: Statistics) -> Finding | None:
     """A figure that is no number decides nothing and passes nothing, whichever it is."""
     for name, found in statistics.items():

@@ -27,13 +27,14 @@ def create(session: Session, model: str, cron: str, by: str) -> Schedule:
     return schedule
 
 
-def remove(session: Session, schedule_id: int, by: str) -> None:
+def remove(session: Session, schedule_id: int, by: str, why: str | None = None) -> None:
     """Stop a schedule; its past occurrences stay."""
     schedule = session.get(Schedule, schedule_id)
     if schedule is None or not schedule.enabled:
         raise NotFound("No schedule of that number.")
     schedule.enabled = False
-    audit.append(session, "schedule.removed", by, model_id=schedule.model_id, schedule=schedule.id)
+    told = batches.reason(why)
+    audit.append(session, "schedule.removed", by, model_id=schedule.model_id, schedule=schedule.id, **told)
 
 
 def following(cron: str, after: datetime) -> datetime:

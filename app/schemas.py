@@ -322,6 +322,41 @@ class ProposalView(BaseModel):
     policy: PolicyBody
 
 
+class AttemptReplayed(BaseModel):
+    rung: str
+    at: datetime
+    recorded: Decision
+    replayed: Decision
+    reasons: list[str] = Field(description="Of the decision that is replayed")
+    stopped: bool = Field(
+        description="Kept from publishing while updates of the model were stopped, whatever thresholds say"
+    )
+
+
+class BatchReplayed(BaseModel):
+    batch: UUID
+    at: datetime
+    recorded: str | None = Field(description="The rung that published; null where none has")
+    replayed: str | None = Field(description="The rung that would have; null where the next one was never tried")
+    says: str
+    differs: bool
+    attempts: list[AttemptReplayed]
+
+
+class DryRunView(BaseModel):
+    """What a policy would have made of a model's past batches, by their verdicts' own statistics. Nothing is written."""
+
+    model: str
+    batches: int
+    differing: int
+    updates: int = Field(description="That would have published an update")
+    updates_recorded: int = Field(description="That did")
+    retrains: int
+    unknown: int = Field(description="Whose next rung was never tried, so that nothing can be said")
+    notes: list[str] = Field(description="What the replay leaves out")
+    items: list[BatchReplayed] = Field(description="Newest first")
+
+
 class ResumeRequest(Request):
     why: Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(no_control)]
 

@@ -4,7 +4,7 @@ import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from app import batches, lockdown, references, schedules, store, tickets, versions
+from app import batches, lockdown, references, schedules, sessions, store, tickets, versions
 from app.config import settings
 from app.db import transaction
 from app.tables import Bank, Batch, Model, Obligation, ObligationState, Reference, Verdict, Version
@@ -43,8 +43,8 @@ def references_due() -> int:
 
 
 def purge() -> int:
-    """Drop weights whose days are over, idempotency keys and webhook deliveries past their term, and artifacts that no
-    row names.
+    """Drop weights whose days are over, idempotency keys and webhook deliveries past their term, sessions that have ended,
+    and artifacts that no row names.
 
     The rows change first, in a commit of their own; a crash before the files go leaves them to the next purge.
     """
@@ -53,6 +53,7 @@ def purge() -> int:
         tickets.forget_old_counts(session)
         if (days := settings().salt_days) is not None:
             tickets.destroy_salts(session, days)
+        sessions.purge(session)
         versions.expire_weights(session)
     deliveries.purge()
     return store.collect(referenced)

@@ -224,6 +224,31 @@ class ApiKey(Base):
     )
 
 
+class WebSession(Base):
+    """Somebody signed in with a browser: the digest of what its cookie holds, and whose key or identity it stands for."""
+
+    __tablename__ = "web_session"
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    key_id: Mapped[int | None] = mapped_column(ForeignKey("api_key.id"))
+    """The key that it stands for, and ends with."""
+    subject: Mapped[str | None]
+    """Or the client name of an identity provider's subject, with the scopes that its roles had."""
+    scopes: Mapped[list[str] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """To the minute; what a page asks for by itself does not count."""
+    flash: Mapped[str | None]
+    """What the next page says of what was just done."""
+    __table_args__ = (
+        CheckConstraint(
+            "(key_id IS NULL) = (subject IS NOT NULL) AND (subject IS NULL) = (scopes IS NULL)",
+            name="of_a_key_or_a_subject",
+        ),
+        Index(None, "expires_at"),
+    )
+
+
 class DailyIds(Base):
     """How many ids a client named on one day (UTC), where a limit is set. Written in the ticket's transaction."""
 

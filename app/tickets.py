@@ -248,7 +248,7 @@ def release(session: Session, ticket_ids: list[UUID]) -> None:
     audit.append_each(session, "ticket.data_releasable", "expunge", released)
 
 
-def cancel(session: Session, client: str | None, ticket_id: UUID, by: str) -> Ticket:
+def cancel(session: Session, client: str | None, ticket_id: UUID, by: str, why: str | None = None) -> Ticket:
     """Take a ticket back while no batch has taken any of its obligations. Its samples may be trained on again,
     unless another ticket names them.
 
@@ -266,7 +266,7 @@ def cancel(session: Session, client: str | None, ticket_id: UUID, by: str) -> Ti
     session.execute(update(Obligation).where(Obligation.ticket_id == ticket_id).values(state=ObligationState.CANCELLED))
     session.execute(delete(Tombstone).where(Tombstone.ticket_id == ticket_id))
     session.execute(update(Ticket).where(Ticket.id == ticket_id).values(closed_at=func.now(), data_removed_at=None))
-    audit.append(session, "ticket.cancelled", by, ticket_id=ticket_id)
+    audit.append(session, "ticket.cancelled", by, ticket_id=ticket_id, **({} if why is None else {"why": why}))
     session.refresh(ticket)
     return ticket
 

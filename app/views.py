@@ -7,16 +7,19 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import approvals, banks, keys, manifests, runs, tickets, versions
+from app import approvals, banks, dryrun, keys, manifests, runs, tickets, versions
 from app.policy import stored
 from app.schemas import (
     ApprovalView,
+    AttemptReplayed,
     BankCost,
     BankView,
+    BatchReplayed,
     BatchView,
     Counts,
     DatasetView,
     DeletionAccepted,
+    DryRunView,
     KeyMade,
     KeyView,
     ModelDetail,
@@ -252,6 +255,29 @@ def proposal(row: Proposal, name: str) -> ProposalView:
         why=row.why,
         policy=stored(row.body),
     )
+
+
+def dry_run(found: dryrun.DryRun, name: str) -> DryRunView:
+    return DryRunView(
+        model=name,
+        batches=len(found.batches),
+        differing=found.changed,
+        updates=found.ended("update"),
+        updates_recorded=found.ended("update", recorded=True),
+        retrains=found.ended("retrain"),
+        unknown=found.ended("unknown"),
+        notes=found.notes,
+        items=[replayed(each) for each in found.batches],
+    )
+
+
+def replayed(found: dryrun.Replayed) -> BatchReplayed:
+    attempts = [
+        AttemptReplayed(**{name: getattr(each, name) for name in AttemptReplayed.model_fields})
+        for each in found.attempts
+    ]
+    plain = {name: getattr(found, name) for name in BatchReplayed.model_fields if name != "attempts"}
+    return BatchReplayed(**plain, attempts=attempts)
 
 
 def approval(session: Session, row: Approval, name: str) -> ApprovalView:

@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, QueuePool, create_engine
 
-from app import auth, config, cursors, db, headers, oidc, store
+from app import auth, codeflow, config, cursors, db, headers, oidc, store
 from app.metrics.exposition import DATABASE
 from embedded.processes import wait_for
 from tests.servers import Servers
@@ -41,7 +41,8 @@ def forget_settings() -> None:
         # longer anybody's is never closed.
         wait_for(lambda: not cast("QueuePool", engine.pool).checkedout(), 2)
         engine.dispose()
-    for cached in (config.settings, db.engine, cursors.key, store.store, auth.door, headers.encoded, oidc.verifier):
+    verifiers = (oidc.verifier, codeflow.verifier)
+    for cached in (config.settings, db.engine, cursors.key, store.store, auth.door, headers.encoded, *verifiers):
         cached.cache_clear()
     DATABASE.cache_clear()
 

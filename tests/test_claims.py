@@ -13,7 +13,7 @@ from app.evidence import LIMITS_OF_A_RETRAIN, LIMITS_OF_AN_UPDATE
 from tests import test_audit_page as page
 
 ROOT = Path(__file__).parent.parent
-TEXTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "app/templates").glob("*.html")])
+TEXTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "app/templates").rglob("*.html")])
 SOURCES = sorted((ROOT / "app/evidence").glob("*.py"))
 
 CLAIMS = {

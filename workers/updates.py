@@ -119,16 +119,15 @@ def figures(evidence: Evidence, level: float, seed_sd: float) -> dict[str, dict[
 def verdict_on(
     context: Context, task: Task, statistics: dict[str, dict[str, Any]], digest: str, table: banks.Table | None
 ) -> Judgement:
-    """The policy's judgement, and two vetoes of our own: bytes that did not change have forgotten nothing, and thresholds
-    below the noise floor of a bank that came after them can be held against nobody."""
+    """The policy's judgement on these bytes."""
     assert context.lease.parent is not None
-    if digest == context.lease.parent.weights_digest:
-        return Judgement(Decision.ESCALATE, ["the update left the weights as they were"])
-    below = policy.below_floor(context.lease.policy, table.facts) if table is not None else []
-    if below:
-        settle = policy.Settle("retrain", "thresholds above the floor, or a retrain, settle it")
-        return Judgement(Decision.INCONCLUSIVE, below, settle)
-    return policy.judge(context.lease.policy, statistics, len(task.forget))
+    return policy.judge_update(
+        context.lease.policy,
+        statistics,
+        len(task.forget),
+        unchanged=digest == context.lease.parent.weights_digest,
+        bank=table.facts if table is not None else None,
+    )
 
 
 def publish(context: Context, data: bytes, verdict_id: int, forget: Indices, *, journal_undone: bool) -> Version:

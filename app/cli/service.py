@@ -62,6 +62,7 @@ def configure(data_dir: Path | None, host: str | None, port: int | None) -> None
 def announce() -> None:
     conf = settings()
     console.print(f"API        {conf.url}   (documentation at {conf.url}/docs)", highlight=False)
+    console.print(f"Pages      {conf.url}   (sign in with a key)", highlight=False)
     console.print(f"Data       {conf.home}   (logs in {conf.home / 'log'})", highlight=False)
     console.print("First key  expunge keys create NAME --scope admin", highlight=False)
     console.print("Ctrl-C stops it.")

@@ -24,7 +24,17 @@ from app.db import alembic_config, cursor, engine, scripts
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unprocessable
 from app.recovery.archive import CHUNK, Checked, Manifest, Part, chunks, names, read_manifest
 from app.recovery.backup import AS_TEXT, TABLES
-from app.tables import Batch, BatchState, Reference, ReferenceState, Restoration, Run, WebhookEndpoint, Worker
+from app.tables import (
+    Batch,
+    BatchState,
+    Reference,
+    ReferenceState,
+    Restoration,
+    Run,
+    WebhookEndpoint,
+    WebSession,
+    Worker,
+)
 from app.webhooks import endpoints
 
 OURS = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
@@ -253,6 +263,7 @@ def take_back(session: Session) -> None:
     """Free what was being worked on. The epoch rises: a worker of the lost installation that is still alive, and finds its
     own batch here, writes nothing into it. Who was at work then is nobody's worker here."""
     session.execute(delete(Worker))
+    session.execute(delete(WebSession))  # who was signed in then signs in again
     freed = update(Batch).where(Batch.state == BatchState.RUNNING)
     freed = freed.values(
         state=BatchState.READY,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from app import evidence, pages, versions
 from app.auth import MayAudit
@@ -17,6 +18,7 @@ from app.evidence.comparison import Comparison
 from app.evidence.serving import Serving, serving
 from app.evidence.weights import signature
 from app.routes.models import Reference
+from app.routes.pages import shell
 from app.scopes import Scope
 from expunge.evidence import bundle
 
@@ -92,13 +94,20 @@ def audit(
         found = parcel.gather(session, version) if chosen in SIGNED else None
         report = found.report if found is not None else evidence.report(session, version)
     if chosen is Form.HTML:
-        return pages.render(request, "audit.html", {"report": report}, headers)
+        return in_frame(request, "audit.html", report, headers)
     if chosen is Form.JSON:
         return JSONResponse(report.model_dump(mode="json"), headers=headers)
     if chosen in KEPT_AS:
         headers["Content-Disposition"] = f'attachment; filename="{report.version.version}{KEPT_AS[chosen]}"'
     content = signed(chosen, found, predicate) if found is not None else unsigned(chosen, report)
     return Response(content, media_type=chosen.media, headers=headers)
+
+
+def in_frame(request: Request, template: str, report: BaseModel, headers: dict[str, str]) -> Response:
+    """In its frame for somebody who is signed in. For who sends a key it stands alone, to be kept as a file."""
+    if hasattr(request.state, "visitor"):
+        return shell.page(request, template, {"report": report}, headers)
+    return pages.render(request, template, {"report": report}, headers)
 
 
 def signed(form: Form, found: parcel.Evidence, predicate: Predicate) -> bytes:
@@ -133,7 +142,7 @@ def compare(
         found = evidence.compare(session, versions.resolve(session, reference), versions.resolve(session, other))
     headers = {"Vary": "Accept", "Cache-Control": "no-store"}
     if (form or pages.preferred(accept, [MEDIA[Form.JSON], MEDIA[Form.HTML]])) in ("html", MEDIA[Form.HTML]):
-        return pages.render(request, "compare.html", {"report": found}, headers)
+        return in_frame(request, "compare.html", found, headers)
     return JSONResponse(found.model_dump(mode="json"), headers=headers)
 
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 from sqlalchemy import select
 
-from app import policy, proposals, versions, views
+from app import dryrun, policy, proposals, versions, views
 from app.auth import MayApprove, MayFollow, MaySetPolicy
 from app.db import transaction
 from app.errors import Conflict, PreconditionFailed, PreconditionRequired, may_answer
 from app.policy import PolicyBody
-from app.schemas import DecisionRequest, PolicyView, ProposalView
+from app.schemas import DecisionRequest, DryRunView, PolicyView, ProposalView
 from app.tables import Policy, Proposal
 
 router = APIRouter(prefix="/policies", tags=["policies"])
@@ -53,6 +53,16 @@ def replace(
             return views.proposal(new, model)
         response.headers["ETag"] = policy.etag(new)
         return views.policy(new, model)
+
+
+@router.post("/{model}/dry-run")
+def dry_run(
+    model: str, asked: PolicyBody, who: MayFollow, limit: Annotated[int, Query(ge=1, le=dryrun.MOST)] = dryrun.MOST
+) -> DryRunView:
+    """What this policy would have made of the model's last batches, by their verdicts' own statistics. Writes nothing."""
+    with transaction() as session:
+        found = versions.find_model(session, model)
+        return views.dry_run(dryrun.replay(session, found, asked, limit), model)
 
 
 @router.get("/{model}/proposals")

@@ -16,6 +16,7 @@ from app.schemas import (
     BatchDetail,
     BatchPage,
     BatchView,
+    DecisionRequest,
     OccurrenceView,
     RetrainRequest,
     ScheduleRequest,
@@ -89,6 +90,13 @@ def retry(batch_id: UUID, bell: BackgroundTasks, who: MayRetrain) -> BatchView:
         answer, model_id = views.batch(session, batch), batch.model_id
     bell.add_task(nudge, model_id)
     return answer
+
+
+@router.post("/batches/{batch_id}/cancel", responses=may_answer(Conflict))
+def cancel(batch_id: UUID, asked: DecisionRequest, who: MayRetrain) -> BatchView:
+    """Take back a training that was ordered and not begun, and holds no ticket."""
+    with transaction() as session:
+        return views.batch(session, batches.cancel(session, batch_id, asked.why, who.client))
 
 
 @router.get("/schedules")

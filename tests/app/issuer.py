@@ -1,7 +1,9 @@
 """An identity provider for tests: real keys, a real HTTP server that can be down, slow or lying."""
 
 import base64
+import hashlib
 import json
+import secrets
 import threading
 import time
 import warnings
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -16,6 +19,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 from typing_extensions import override
 
 AUDIENCE = "expunge"
+CLIENT, SECRET = "pages", "what only the two of them know"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 STRANGER = rsa.generate_private_key(65537, 2048)
 WEAK = rsa.generate_private_key(65537, 1024)
@@ -43,10 +47,43 @@ class Issuer:
         )
         self.keys.append(public("wrapping", "RS256", RSA_KEY, use="enc"))
         self.status, self.body, self.asked = 200, b"", 0
+        self.codes: dict[str, dict[str, str]] = {}
+        self.said: dict[str, Any] = {}
+        """Claims that differ from what a sign-in asked for, or an answer of the token endpoint: `status`, `body`."""
 
     @property
     def jwks_url(self) -> str:
         return f"{self.issuer}/jwks"
+
+    @property
+    def authorize_url(self) -> str:
+        return f"{self.issuer}/authorize"
+
+    @property
+    def token_url(self) -> str:
+        return f"{self.issuer}/token"
+
+    def authorize(self, query: str) -> str:
+        """Where a browser that said who it is is sent back to."""
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        assert asked["response_type"] == "code"
+        assert asked["code_challenge_method"] == "S256"
+        code = secrets.token_urlsafe(16)
+        self.codes[code] = asked
+        return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
+
+    def redeem(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
+        """What the token endpoint answers: each code once, to whoever began and can show the verifier and the secret."""
+        asked = self.codes.pop(form.get("code", ""), None)
+        if asked is None or asked["redirect_uri"] != form.get("redirect_uri"):
+            return 400, {"error": "invalid_grant"}
+        proof = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        if base64.urlsafe_b64encode(proof).decode().rstrip("=") != asked["code_challenge"]:
+            return 400, {"error": "invalid_grant"}
+        if authorization != "Basic " + base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode():
+            return 401, {"error": "invalid_client"}
+        claims = {"aud": asked["client_id"], "nonce": asked["nonce"]} | self.said
+        return 200, {"token_type": "Bearer", "id_token": self.token(**claims)}
 
     def claims(self, **replaced: Any) -> dict[str, Any]:
         now = int(time.time())
@@ -75,10 +112,23 @@ def running() -> Iterator[Issuer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            path, _, query = self.path.partition("?")
+            if path == "/authorize":
+                self.answer(303, b"", {"Location": made.authorize(query)})
+                return
             made.asked += 1
-            body = made.body or json.dumps({"keys": made.keys}).encode()
-            self.send_response(made.status)
-            self.send_header("Content-Length", str(len(body)))
+            self.answer(made.status, made.body or json.dumps({"keys": made.keys}).encode(), {})
+
+        def do_POST(self) -> None:
+            sent = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            form = {name: values[0] for name, values in sent.items()}
+            status, said = made.redeem(form, self.headers.get("Authorization", ""))
+            self.answer(status, json.dumps(said).encode(), {})
+
+        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

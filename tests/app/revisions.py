@@ -118,4 +118,7 @@ ROWS: dict[str, list[Row]] = {
         ("UPDATE ticket", {"id": TICKETS[0], "salt": b"s"}),
     ],
     "0013": [("UPDATE verdict", {"id": 2, "figures": '{"n_f": 3}'})],
+    "0014": [
+        ("web_session", {"digest": b"d", "key_id": 1, "expires_at": "2026-02-02Z"}),
+    ],
 }  # fmt: skip

@@ -182,7 +182,13 @@ def closed(model_id: int) -> runs.Lease:
     return claimed(model_id)
 
 
-def record(lease: runs.Lease, weights: bytes, judgement: Judgement = PUBLISH, rung: str | None = None) -> int:
+def record(
+    lease: runs.Lease,
+    weights: bytes,
+    judgement: Judgement = PUBLISH,
+    rung: str | None = None,
+    found: dict[str, dict[str, Any]] | None = None,
+) -> int:
     with transaction() as session:
         return runs.record_verdict(
             session,
@@ -191,7 +197,7 @@ def record(lease: runs.Lease, weights: bytes, judgement: Judgement = PUBLISH, ru
             weights_digest=hashlib.sha256(weights).hexdigest(),
             judgement=judgement,
             method={"method": "iau"},
-            statistics=statistics(),
+            statistics=statistics() if found is None else found,
             seconds={"update": 0.1},
         )[0]
 

@@ -44,10 +44,13 @@ from app.tables import (
     Version,
     VersionKind,
     WebhookEndpoint,
+    WebSession,
 )
 from app.webhooks import deliveries, endpoints, relay
 from tests import databases
 from tests.app import story
+from tests.app.pages.browser import Browser
+from tests.app.pages.browser import text as shown
 from tests.app.webhooks import scene
 from tests.app.webhooks.conftest import configured  # noqa: F401 - a fixture
 from tests.servers import Servers
@@ -176,6 +179,19 @@ def test_everything_comes_back_row_by_row(archive: str, elsewhere: Elsewhere) ->
     assert story.dataset("more") > 1, "numbers go on after those that were restored"
     assert story.register("m2") > model_id
     story.work(model_id)
+
+
+def test_who_was_signed_in_signs_in_again_and_reads_that_all_is_locked(archive: str, elsewhere: Elsewhere) -> None:
+    """A session that was ended since, or whose key was revoked, must not live again."""
+    lived()
+    signed_in = Browser().sign_in("ada")
+    assert signed_in.get("/").status_code == 200
+    back_up(archive)
+    elsewhere()
+    restore(archive)
+    assert story.all_of(WebSession) == []
+    assert signed_in.get("/").status_code == 303
+    assert "Restored from a back-up: nothing is trained" in shown(signed_in.sign_in("ada").get("/"))
 
 
 def made_weights(model_id: int) -> str:

@@ -37,7 +37,7 @@ def at(revision: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("GET", "/", 404), ("PUT", "/deletions", 405), ("DELETE", "/models", 405)],
+    [("GET", "/nowhere", 404), ("PUT", "/deletions", 405), ("DELETE", "/models", 405)],
 )
 def test_unknown_routes_are_problems_too(http: TestClient, method: str, path: str, status: int) -> None:
     response = http.request(method, path)
