@@ -59,6 +59,8 @@ def append_each(session: Session, kind: str, actor: str, ticket_ids: Sequence[UU
         opened.execute("UPDATE audit_head SET seq = %s, hash = %s", (seq, running))
 
 
+OF_ITSELF = ("audit.exported", "audit.checkpointed")
+"""What the log tells of its own publications: no news to them, or each would be the reason for the next."""
 COLUMNS = ("seq", "kind", "ticket_id", "batch_id", "model_id", "body", "hash")
 
 
@@ -127,7 +129,7 @@ def verify(session: Session) -> Verification:
     watch = Watch(session)
     with rows(session, head.seq) as found:
         seq, running, fault = follow(watch.pass_on(found))
-    fault = fault or watch.fault
+    fault = fault or watch.fault or (watch.beyond() if seq == head.seq else None)
     if fault is None and (head.seq, head.hash) != (seq, running):
         fault = f"the log ends at event {seq}, its head says {head.seq}"
     fault = fault or beyond_head(session) or unexplained(session) or unmarked(session)

@@ -8,10 +8,11 @@ itself by another name from there on, so that two heads of one name never contra
 """
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC
 
 from obstore.exceptions import AlreadyExistsError
+from obstore.store import ObjectStore
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -19,12 +20,13 @@ from sqlalchemy.orm import Session
 from app import audit, signing, store
 from app.config import settings
 from app.db import changed, transaction
-from app.errors import NotFound, Unprocessable
+from app.errors import Corrupt, NotFound, Unprocessable
 from app.tables import AuditEvent, Checkpoint, Installation, Restoration, SigningKey
 from app.tree import Tree, grow, size
 from expunge.evidence import keys, merkle, notes
 
-ANNOUNCED = "audit.checkpointed"
+MANY = 2000
+"""Tiles that one transaction of beat writes: half a million events."""
 
 
 def origin(session: Session) -> str:
@@ -33,8 +35,12 @@ def origin(session: Session) -> str:
     if name is None:
         seed = session.scalars(select(Installation.cursor_key)).one()
         name = f"expunge/{hashlib.sha256(b'log origin' + seed).hexdigest()[:16]}"
-    restored = session.scalar(select(func.count()).select_from(Restoration))
-    return f"{name}/restored-{restored}" if restored else name
+    restored = session.scalars(select(Restoration.restored_at).order_by(Restoration.id)).all()
+    if not restored:
+        return name
+    # The times, and no count: a back-up may be restored twice, and knows of neither.
+    times = "|".join(when.astimezone(UTC).isoformat() for when in restored)
+    return f"{name}/restored-{hashlib.sha256(times.encode()).hexdigest()[:12]}"
 
 
 def covering(session: Session, seq: int) -> Checkpoint:
@@ -131,7 +137,8 @@ def check_size(session: Session, count: int) -> None:
 def news(session: Session) -> bool:
     """Whether anything was logged since the last head that was published, but such publications."""
     last = select(func.max(Checkpoint.size)).where(Checkpoint.published_at.is_not(None)).scalar_subquery()
-    query = select(AuditEvent.seq).where(AuditEvent.seq > func.coalesce(last, 0), AuditEvent.kind != ANNOUNCED)
+    told = AuditEvent.kind.not_in(audit.OF_ITSELF)
+    query = select(AuditEvent.seq).where(AuditEvent.seq > func.coalesce(last, 0), told)
     return session.scalar(query.limit(1)) is not None
 
 
@@ -140,6 +147,10 @@ def publish() -> bool:
     answer: the next call tries again."""
     if not signing.configured():
         return False
+    all_kept = False
+    while not all_kept:  # an old log that is upgraded has millions of events: in steps that stay done
+        with transaction() as session:
+            all_kept = grow(session, MANY)
     with transaction() as session:
         if not news(session):
             return False
@@ -157,12 +168,33 @@ def publish() -> bool:
 
 
 def write(place: str, made: Checkpoint) -> None:
-    """The note under its size, which is never overwritten, and as the newest."""
+    """The note under its size, which is never overwritten, and as the newest, unless a newer one lies there.
+
+    Raises `Corrupt` where another note of this size was published before: the log was rewritten since, or restored by
+    other means than ours. Nothing of it is published then.
+    """
     archive = store.opened(place)
     folder = made.origin.replace("/", "_")
-    note = made.note.encode()
+    name, note = f"{folder}/{made.size:020d}-{made.key[:8]}", made.note.encode()
     with store.asking():
-        # It is there where a call was interrupted before its commit: the same bytes.
-        with suppress(AlreadyExistsError, FileExistsError):
-            archive.put(f"{folder}/{made.size:020d}-{made.key[:8]}", note, mode="create", use_multipart=False)
-        archive.put(f"{folder}/checkpoint", note)
+        try:
+            archive.put(name, note, mode="create", use_multipart=False)
+        except (
+            AlreadyExistsError,
+            FileExistsError,
+        ):  # of a call that was interrupted before its commit: the same bytes
+            if bytes(archive.get(name).bytes()) != note:
+                raise Corrupt(
+                    f"Another head of size {made.size} was published before: the log was rewritten."
+                ) from None
+        if newest(archive, folder) <= made.size:
+            archive.put(f"{folder}/checkpoint", note)
+
+
+def newest(archive: ObjectStore, folder: str) -> int:
+    """Size of the head that lies there as the newest; 0 where there is none."""
+    try:
+        text = bytes(archive.get(f"{folder}/checkpoint").bytes()).decode()
+    except store.ABSENT:
+        return 0
+    return int(text.split("\n")[1])

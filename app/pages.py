@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
 
-from app import charts, curves
+from app import charts, curves, signing
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
@@ -98,7 +98,7 @@ templates.env.filters |= {
 }
 
 
-templates.env.globals |= {"charts": charts, "curves": curves}
+templates.env.globals |= {"charts": charts, "curves": curves, "signs": signing.configured}
 
 
 LINK = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([\w.-]+)"[^>]*>')

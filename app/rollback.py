@@ -8,7 +8,7 @@ served again, whoever asks. And it must be one that was trained: an update's ban
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import audit, banks, batches, disclosure, lockdown, policy, runs, store, versions
+from app import audit, banks, batches, disclosure, lockdown, policy, runs, versions
 from app.errors import Conflict, Gone
 from app.tables import EXACT, Batch, BatchKind, BatchState, Decision, Model, Trigger, Verdict, Version, VersionKind
 from expunge.evidence.measured import measured_sha256
@@ -18,15 +18,18 @@ def roll_back(session: Session, model: Model, target: Version, why: str, by: str
     """Publish the target's weights as the model's next version.
 
     Raises `Locked` on a restored database, `Conflict` for a target that holds forgotten samples, is no training, or is current,
-    `Gone` where its weights are not kept, `Corrupt` where they were altered. A batch that runs meanwhile begins anew.
+    and `Gone` where its weights are not kept. That the bytes are what their digest says is for the caller to see to before,
+    outside of any transaction: they may be many. A batch that runs meanwhile begins anew.
     """
     lockdown.refuse(session)
     session.scalars(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True)).one()
     session.refresh(model)
     assert model.current_version_id is not None, "a version that is named has one after it, or is current"
     current = session.get_one(Version, model.current_version_id)
+    # Locked as `versions.hand_out` does: a purge or a withdrawal comes before, and is seen, or after.
+    found = select(Version).where(Version.id == target.id).with_for_update(key_share=True)
+    target = session.scalars(found.execution_options(populate_existing=True)).one()
     refuse(target, current)
-    store.verify(target.weights_digest)
     banks.lock(session, model.id)
     batch = made_for(session, model, current, target, why, by)
     verdict = judged_again(session, batch, target, why)
@@ -92,6 +95,12 @@ def tell(session: Session, model: Model, batch: Batch, verdict: Verdict, version
     )
 
 
+def may_serve_again(session: Session, target: Version) -> None:
+    """Raise what would keep `roll_back` from serving it, as far as is known before anything is locked."""
+    assert target.model.current_version_id is not None, "a version that is named has one after it, or is current"
+    refuse(target, session.get_one(Version, target.model.current_version_id))
+
+
 def refuse(target: Version, current: Version) -> None:
     """Raise unless the target may be served again."""
     name, now = versions.name_of(target), versions.name_of(current)
@@ -110,15 +119,15 @@ def refuse(target: Version, current: Version) -> None:
 
 
 def made_for(session: Session, model: Model, current: Version, target: Version, why: str, by: str) -> Batch:
-    """The batch that the new version belongs to: nothing is worked off in it."""
-    in_force = policy.current(session, model.id)
+    """The batch that the new version belongs to. Nothing is worked off in it; its policy is the one that judged the target."""
+    judged_by = target.batch
     batch = Batch(
         model_id=model.id,
         kind=BatchKind.RETRAIN,
         trigger=Trigger.OPERATOR,
         state=BatchState.PUBLISHED,
-        policy_id=in_force.id,
-        policy=in_force.body,
+        policy_id=judged_by.policy_id,
+        policy=judged_by.policy,
         parent_version_id=current.id,
         why=f"rolled back to {versions.name_of(target)}: {why}",
         requested_by=by,

@@ -12,7 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.tables import AuditEvent, AuditHead, AuditTile, Checkpoint
+from app.errors import Corrupt
+from app.tables import AuditEvent, AuditHead, AuditTile, Checkpoint, SigningKey
+from expunge.evidence import notes
+from expunge.evidence.keys import PublicKeys
 from expunge.evidence.merkle import EMPTY, HASH_BYTES, complete, leaf_hash, node_hash
 
 HEIGHT = 8
@@ -27,11 +30,15 @@ class Tree:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.read: dict[tuple[int, int], list[bytes]] = {}
+        self.known: dict[tuple[int, int], bytes] = {}
 
     def node(self, level: int, index: int) -> bytes:
-        height, inside = divmod(level, HEIGHT)
-        tile, first = divmod(index << inside, WIDTH)
-        return complete(self.row(height, tile)[first : first + (1 << inside)])
+        """Proofs of events that lie side by side ask for the same subtrees again and again."""
+        if (level, index) not in self.known:
+            height, inside = divmod(level, HEIGHT)
+            tile, first = divmod(index << inside, WIDTH)
+            self.known[level, index] = complete(self.row(height, tile)[first : first + (1 << inside)])
+        return self.known[level, index]
 
     def row(self, height: int, number: int) -> list[bytes]:
         """The hashes of a tile, as far as there are any."""
@@ -46,8 +53,12 @@ class Tree:
         first = number * WIDTH
         if height == 0:
             return leaves(self.session, first, first + WIDTH)
-        query = select(AuditTile.root).where(AuditTile.height == height - 1).order_by(AuditTile.number)
-        return list(self.session.scalars(query.where(AuditTile.number.between(first, first + WIDTH - 1))))
+        query = select(AuditTile.number, AuditTile.root).where(AuditTile.height == height - 1)
+        query = query.where(AuditTile.number.between(first, first + WIDTH - 1)).order_by(AuditTile.number)
+        rows = self.session.execute(query).all()
+        if [row.number for row in rows] != list(range(first, first + len(rows))):
+            raise Corrupt("A tile of the log's tree is missing. `expunge audit verify` names it; nothing is signed.")
+        return [row.root for row in rows]
 
 
 def leaves(session: Session, begin: int, end: int) -> list[bytes]:
@@ -60,17 +71,23 @@ def cut(hashes: bytes) -> list[bytes]:
     return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
 
 
-def grow(session: Session) -> None:
-    """Keep the tiles that have become full. Whoever does it at the same time writes the same."""
-    height, full = 0, size(session) >> HEIGHT
+def grow(session: Session, most: int | None = None) -> bool:
+    """Keep the tiles that have become full, some `most` of them; whether that was all. Whoever does it at the same time writes
+    the same. Raises `Corrupt` where there are tiles of a log that was longer."""
+    height, full, written = 0, size(session) >> HEIGHT, 0
     while full:
-        kept = session.scalar(
-            select(func.coalesce(func.max(AuditTile.number) + 1, 0)).where(AuditTile.height == height)
-        )
-        for begin in range(kept or 0, full, AT_ONCE):
+        query = select(func.coalesce(func.max(AuditTile.number) + 1, 0)).where(AuditTile.height == height)
+        kept = session.scalars(query).one()
+        if kept > full:
+            raise Corrupt("The log is shorter than its tree. `expunge audit verify` says where; nothing is signed.")
+        for begin in range(kept, full, AT_ONCE):
+            if most is not None and written >= most:
+                return False
             rows = list(made(session, height, range(begin, min(begin + AT_ONCE, full))))
             session.execute(insert(AuditTile).values(rows).on_conflict_do_nothing())
+            written += len(rows)
         height, full = height + 1, full >> HEIGHT
+    return True
 
 
 def made(session: Session, height: int, numbers: range) -> Iterator[dict[str, object]]:
@@ -117,8 +134,12 @@ class Watch:
 
     def __init__(self, session: Session) -> None:
         self.session, self.forest = session, Forest()
-        self.roots = {row.size: row.root for row in session.execute(select(Checkpoint.size, Checkpoint.root))}
+        self.roots: dict[int, set[bytes]] = {}
         self.fault: str | None = None
+        signed = select(Checkpoint, SigningKey).join(SigningKey, SigningKey.fingerprint == Checkpoint.key)
+        for row, key in session.execute(signed):
+            self.roots.setdefault(row.size, set()).add(row.root)
+            self.fault = self.fault or wrong_note(row, key)
 
     def pass_on(self, rows: Iterable[Any]) -> Iterator[Any]:
         """The rows, each taken into the tree on its way. `fault` is the first thing that did not hold."""
@@ -130,9 +151,23 @@ class Watch:
 
     def wrong_head(self) -> str | None:
         expected = self.roots.get(self.forest.size)
-        if expected is None or expected == self.forest.root:
+        if expected is None or expected == {self.forest.root}:
             return None
         return f"the checkpoint of size {self.forest.size} was signed over another log"
+
+    def beyond(self) -> str | None:
+        """Once all events were read: what is kept of a log that was longer."""
+        longest = max(self.roots, default=0)
+        if longest > self.forest.size:
+            return f"the log ends at event {self.forest.size}, and a checkpoint of size {longest} was signed"
+        query = select(AuditTile.height, func.count(), func.max(AuditTile.number)).group_by(AuditTile.height)
+        for height, count, last in self.session.execute(query):
+            full = self.forest.size >> HEIGHT * (height + 1)
+            if last >= full:
+                return f"tile {last} on height {height} is of a log that was longer"
+            if count != last + 1:
+                return f"of the tiles on height {height}, {last + 1 - count} are missing"
+        return None
 
     def wrong_tile(self) -> str | None:
         for height, number, expected in self.forest.full:
@@ -143,6 +178,18 @@ class Watch:
             if kept is not None and not kept.root == expected == complete(cut(kept.hashes)):
                 return f"tile {number} on height {height} does not follow from the events"
         return None
+
+
+def wrong_note(row: Checkpoint, key: SigningKey) -> str | None:
+    """Whether what was handed out is what the row says, and was signed by the key that it names."""
+    public = PublicKeys.read(key.statements.encode(), key.weights.encode())
+    try:
+        head = notes.read(notes.opened(row.note, row.origin, public.raw, public.verify))
+    except ValueError as error:
+        return f"the checkpoint of size {row.size}: {error}"
+    if (head.size, head.root, public.fingerprint) != (row.size, row.root, row.key):
+        return f"the checkpoint of size {row.size} is not what its note says"
+    return None
 
 
 def size(session: Session) -> int:

@@ -658,6 +658,7 @@ class Serving(Shape):
     held: list[Held] = Field(..., description="Tickets received by then whose samples it still held, oldest first")
     samples: int = Field(..., description="Of all these tickets together; one that two tickets name counts twice")
     sample_ids: list[str] | None = Field(..., description="Where asked for, 10000 at most, each once")
+    more_ids: bool = Field(..., description="Whether there are more than these")
 
 
 class SigningKeyView(Shape):
@@ -1005,6 +1006,17 @@ class ApprovalView(Shape):
     batch: UUID | None = Field(..., description="That used it")
 
 
+class AttemptReplayed(Shape):
+    rung: str
+    at: AwareDatetime
+    recorded: Decision
+    replayed: Decision
+    reasons: list[str] = Field(..., description="Of the decision that is replayed")
+    stopped: bool = Field(
+        ..., description="Kept from publishing while updates of the model were stopped, whatever thresholds say"
+    )
+
+
 class AttemptView(Shape):
     number: int
     started_at: AwareDatetime
@@ -1075,6 +1087,16 @@ class BatchDetail(Shape):
     policy: dict[str, Any]
     verdicts: list[VerdictView]
     timeline: list[dict[str, Any]]
+
+
+class BatchReplayed(Shape):
+    batch: UUID
+    at: AwareDatetime
+    recorded: str | None = Field(..., description="The rung that published; null where none has")
+    replayed: str | None = Field(..., description="The rung that would have; null where the next one was never tried")
+    says: str
+    differs: bool
+    attempts: list[AttemptReplayed]
 
 
 class BatchView(Shape):
@@ -1172,6 +1194,20 @@ class Drawn(Shape):
     why_no_norms: str | None = None
     maps: Maps | None = None
     why_no_maps: str | None = None
+
+
+class DryRunView(Shape):
+    """What a policy would have made of a model's past batches, by their verdicts' own statistics. Nothing is written."""
+
+    model: str
+    batches: int
+    differing: int
+    updates: int = Field(..., description="That would have published an update")
+    updates_recorded: int = Field(..., description="That did")
+    retrains: int
+    unknown: int = Field(..., description="Whose next rung was never tried, so that nothing can be said")
+    notes: list[str] = Field(..., description="What the replay leaves out")
+    items: list[BatchReplayed] = Field(..., description="Newest first")
 
 
 class Estimate(Shape):
@@ -1523,7 +1559,7 @@ class Report(Shape):
     neighbours: Neighbours | None = Field(
         None, description="What comparing weights could tell. Null for a first version and those of earlier releases"
     )
-    training: Training
+    training: Training | None = Field(None, description="Null in reports of earlier releases")
     records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
     environment: dict[str, Any]
     not_promised: list[str]

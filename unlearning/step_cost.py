@@ -23,8 +23,11 @@ class StepCost:
     plain: float
 
 
-def step_cost(problem: Problem, model: nn.Module, indices: Indices, device: str | torch.device) -> StepCost | None:
-    """Measured on batches of `problem.recipe.batch_size` out of `indices`; None where the recipe restricts nothing.
+def step_cost(
+    problem: Problem, model: nn.Module, indices: Indices, device: str | torch.device, processes: int = 1
+) -> StepCost | None:
+    """Measured on a batch of `problem.recipe.batch_size` out of `indices`, `processes` having a part of it each; None where the
+    recipe restricts nothing, or the device has not the memory.
 
     The weights stay as they are: nothing is stepped, and the model is given back in eval mode. Of each pair the first pass is not
     counted, so that what is made once (kernels, caches) is made before. Figures of a machine that does other work at the
@@ -33,7 +36,7 @@ def step_cost(problem: Problem, model: nn.Module, indices: Indices, device: str 
     recipe = problem.recipe
     if recipe.restriction == "none":
         return None
-    batch = np.sort(indices[: recipe.batch_size])
+    batch = np.sort(indices[: -(-recipe.batch_size // processes)])
     inputs, targets = (each.to(device) for each in problem.train.batch(batch))
     part = None
     if recipe.restriction_share < 1:
@@ -42,17 +45,23 @@ def step_cost(problem: Problem, model: nn.Module, indices: Indices, device: str 
     model.train()
     # Buffers such as BatchNorm's running statistics follow every pass in training mode: they are put back.
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    with torch.random.fork_rng(devices=[]):
-        for _ in range(TURNS):
-            seconds["restricted"].append(
-                timed(lambda: restricted_loss(model, problem, inputs, targets, recipe.restriction, recipe.alpha, part))
-            )
-            seconds["plain"].append(timed(lambda: restricted_loss(model, problem, inputs, targets, "none", 0.0)))
-            model.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
-    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for _ in range(TURNS):
+                seconds["restricted"].append(
+                    timed(
+                        lambda: restricted_loss(model, problem, inputs, targets, recipe.restriction, recipe.alpha, part)
+                    )
+                )
+                seconds["plain"].append(timed(lambda: restricted_loss(model, problem, inputs, targets, "none", 0.0)))
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                value.copy_(buffers[name])
+        model.eval()
     return StepCost(median(seconds["restricted"][1:]), median(seconds["plain"][1:]))
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 from torch import nn
 
 from app import coverage, lineage, policy, runs, store
@@ -23,6 +24,7 @@ from workers import figures as drawings
 from workers.context import Context
 from workers.problems import Refused
 
+log = structlog.get_logger()
 RUNG = "retrain"
 
 
@@ -92,8 +94,17 @@ def train_without(context: Context, excluded: Indices) -> Trained:
     seconds = time.perf_counter() - begun
     data = artifacts.weights_bytes(result.state)
     model = restore(problem, result.state, context.device)
-    cost = step_cost(problem, model, live, context.device)
+    cost = measured_cost(context, model, live, chosen.processes)
     return Trained(model, data, artifacts.digest_of(data), seconds, result.history, cost, len(live), keeper, chosen)
+
+
+def measured_cost(context: Context, model: nn.Module, live: Indices, processes: int) -> StepCost | None:
+    """What its restriction costs a step. Whatever goes wrong with that, the training stands."""
+    try:
+        return step_cost(context.problem, model, live, context.device, processes)
+    except Exception as error:  # noqa: BLE001 - hours of training are not lost to a stop-watch
+        log.warning("step_cost.missing", error=type(error).__name__)
+        return None
 
 
 def judge(context: Context, trained: Trained, test: Scores) -> int:

@@ -77,7 +77,7 @@ class Report(BaseModel):
     neighbours: Neighbours | None = Field(
         None, description="What comparing weights could tell. Null for a first version and those of earlier releases"
     )
-    training: Training
+    training: Training | None = Field(None, description="Null in reports of earlier releases")
     records: RecordsKept | None = Field(None, description="Null when the training kept nothing")
     environment: dict[str, Any]
     not_promised: list[str]
@@ -137,6 +137,9 @@ def summary(version: Version, verdict: VerdictView) -> str:
     name = versions.name_of(version)
     if version.kind is VersionKind.TRAINED:
         return f"{name} is the model's first version, trained on {training_set(version)}."
+    again = verdict.method.get("rolled_back_to")
+    if again is not None:
+        return f"{name} serves the weights of {again} again, which were trained on {training_set(version)}."
     if version.kind is VersionKind.RETRAINED:
         return f"{name} was retrained from its initial weights on {training_set(version)}."
     mu, ue = figure(verdict, "mu"), figure(verdict, "ue")

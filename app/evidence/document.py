@@ -113,14 +113,17 @@ class Document:
             [Paragraph(safe(name), STYLES["name"]), Paragraph(safe(value), STYLES["code" if name in code else "cell"])]
             for name, value in rows
         ]
-        made = Table(cells, colWidths=[46 * mm, WIDTH - 46 * mm], style=[("VALIGN", (0, 0), (-1, -1), "TOP"), *TIGHT])
+        style = [("VALIGN", (0, 0), (-1, -1), "TOP"), *TIGHT]
+        made = Table(cells, colWidths=[46 * mm, WIDTH - 46 * mm], splitInRow=1, style=style)
         self.flow += [made, Spacer(0, 4)]
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[float]) -> None:
         """A table with its heads repeated on each page. `widths` are shares of the page's width."""
         cells = [[Paragraph(safe(head), STYLES["name"]) for head in heads]]
         cells += [[Paragraph(safe(cell), STYLES["cell"]) for cell in row] for row in rows]
-        made = Table(cells, colWidths=[WIDTH * share for share in widths], repeatRows=1, style=[*GRID, *TIGHT])
+        made = Table(
+            cells, colWidths=[WIDTH * share for share in widths], repeatRows=1, splitInRow=1, style=[*GRID, *TIGHT]
+        )
         self.flow += [made, Spacer(0, 6)]
 
     def intervals(self, rows: Sequence[Interval]) -> None:

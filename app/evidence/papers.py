@@ -7,7 +7,7 @@ and measured, and list what is not claimed: an approximate update has not been s
 import base64
 import hashlib
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -27,8 +27,8 @@ FORMAT = 1
 RECEIPT = "application/vnd.expunge.receipt+json"
 STATEMENT = "application/vnd.expunge.statement+json"
 SCHEME = (
-    "Merkle tree (RFC 9162) over the sorted HMAC-SHA-256(salt, kind || 0x00 || id), kind being 'sample' or 'subject', of all ids"
-    " that the ticket named"
+    "Merkle tree (RFC 9162) over the sorted SHA-256(nonce || kind || 0x00 || id) of all ids that the ticket named, where kind is"
+    " 'sample' or 'subject' and nonce is HMAC-SHA-256(salt, kind || 0x00 || id)"
 )
 NOT_CLAIMED_YET = (
     "That any model has forgotten the samples: until a version without them is published, models that learnt from them serve.",
@@ -42,7 +42,7 @@ STILL = {
 
 
 def receipt(session: Session, ticket: Ticket) -> dict[str, Any]:
-    """What was asked and when, as it was accepted; nothing in it changes later but the salt, once that is destroyed."""
+    """What was asked and when, as it was accepted, and how the ticket stands by now."""
     accepted = entry(session, ticket.id, "ticket.accepted")
     assert accepted is not None, "a ticket and its event are one commit"
     told = json.loads(accepted["body"])["data"]
@@ -52,7 +52,6 @@ def receipt(session: Session, ticket: Ticket) -> dict[str, Any]:
     return asked(ticket, told) | {
         "kind": "receipt",
         "models": [names[model] for model in told["models"]],
-        "removed_from_training_at": ticket.created_at.isoformat(),
         "says": says_receipt(ticket, told),
         "not_claimed": list(NOT_CLAIMED_YET),
         "log": [accepted],
@@ -63,6 +62,8 @@ def asked(ticket: Ticket, told: dict[str, Any]) -> dict[str, Any]:
     """What both papers say of the request itself."""
     return {
         "format": FORMAT,
+        "issued_at": datetime.now(UTC).isoformat(),
+        "state": ticket.state,
         "ticket": str(ticket.id),
         "client": ticket.client,
         "external_id": ticket.external_id,
@@ -89,12 +90,14 @@ def asked(ticket: Ticket, told: dict[str, Any]) -> dict[str, Any]:
 def says_receipt(ticket: Ticket, told: dict[str, Any]) -> list[str]:
     count = ticket.accepted + ticket.already_forgotten + ticket.pending_elsewhere
     models = len(told["models"])
-    owing = f"{models} models owe" if models != 1 else "1 model owes"
+    owing = f"{models} models owed" if models != 1 else "1 model owed"
     said = [
         f"The request to forget {count} samples of {ticket.dataset.name} was accepted at {moment(ticket.created_at)}.",
-        "From that moment on no training reads them.",
-        f"{owing} a version without them." if models else "No model of this service holds them.",
+        "No training that begins after that reads them, for as long as the ticket stands.",
+        f"{owing} a version without them then." if models else "No model of this service held them then.",
     ]
+    if ticket.state is TicketState.CANCELLED:
+        said.append(f"The ticket was taken back at {moment(ticket.closed_at)}: its samples may be trained on again.")
     if ticket.unknown:
         said.append(f"{ticket.unknown} of the ids stand in no manifest of that dataset and were counted, not kept.")
     return said
@@ -114,7 +117,6 @@ def statement(session: Session, ticket: Ticket) -> dict[str, Any]:
     done = [model_line(owed) for owed in ticket.obligations]
     return asked(ticket, json.loads(accepted["body"])["data"]) | {
         "kind": "statement",
-        "state": ticket.state,
         "ended_at": ticket.closed_at.isoformat() if ticket.closed_at else None,
         "models": done,
         "facts": {
@@ -162,7 +164,7 @@ def says_statement(ticket: Ticket, done: list[dict[str, Any]]) -> list[str]:
             if line["exact"]
             else "an approximate update that passed its policy's tests"
         )
-        said.append(f"{line['model']}: {line['version']} is served since {spoken(line['published_at'])}, {how}.")
+        said.append(f"{line['model']}: {line['version']} was published at {spoken(line['published_at'])}, {how}.")
     if not done:
         said.append("No model of this service held the samples when the ticket came.")
     if ticket.data_releasable_at is not None:
@@ -194,6 +196,7 @@ def pdf(paper: dict[str, Any], envelope: dict[str, Any]) -> bytes:
         [
             ("ticket", paper["ticket"]),
             ("your reference", paper["external_id"] or "–"),
+            ("state", f"{paper['state']}, at {spoken(paper['issued_at'])}, when this was issued"),
             ("client", paper["client"]),
             ("dataset", paper["dataset"]),
             ("reason", paper["reason"].replace("_", " ")),

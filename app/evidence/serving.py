@@ -8,6 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from app import versions
+from app.db import among
 from app.tables import Obligation, ObligationState, Sample, Ticket, Tombstone, Version
 
 MOST_IDS = 10_000
@@ -35,6 +36,7 @@ class Serving(BaseModel):
     held: list[Held] = Field(description="Tickets received by then whose samples it still held, oldest first")
     samples: int = Field(description="Of all these tickets together; one that two tickets name counts twice")
     sample_ids: list[str] | None = Field(description=f"Where asked for, {MOST_IDS} at most, each once")
+    more_ids: bool = Field(description="Whether there are more than these")
 
 
 def serving(session: Session, version: Version, at: datetime, *, with_ids: bool) -> Serving:
@@ -51,6 +53,7 @@ def serving(session: Session, version: Version, at: datetime, *, with_ids: bool)
         .options(joinedload(Obligation.version).joinedload(Version.model))
     )
     held = [line(owed, received) for owed, received in session.execute(query)]
+    named = ids(session, version, [each.ticket for each in held]) if with_ids else None
     return Serving(
         model=version.model.name,
         at=at,
@@ -60,7 +63,8 @@ def serving(session: Session, version: Version, at: datetime, *, with_ids: bool)
         served_until=version.superseded_at,
         held=held,
         samples=sum(each.samples for each in held),
-        sample_ids=ids(session, [each.ticket for each in held]) if with_ids else None,
+        sample_ids=None if named is None else named[:MOST_IDS],
+        more_ids=named is not None and len(named) > MOST_IDS,
     )
 
 
@@ -75,13 +79,23 @@ def line(owed: Obligation, received: datetime) -> Held:
     )
 
 
-def ids(session: Session, tickets: list[UUID]) -> list[str]:
-    """The ids that the manifest has for what these tickets named."""
+def ids(session: Session, version: Version, tickets: list[UUID]) -> list[str]:
+    """The ids that the manifest has for what these tickets named and the version held: a ticket may name samples that were
+    forgotten before, for an earlier one."""
+    earlier = (
+        select(Obligation.ticket_id)
+        .join(Version, Version.id == Obligation.version_id)
+        .where(Obligation.model_id == version.model_id, Version.number <= version.number)
+    )
+    other = aliased(Tombstone)
+    gone = select(other.ordinal).where(
+        other.dataset_id == Tombstone.dataset_id, other.ordinal == Tombstone.ordinal, other.ticket_id.in_(earlier)
+    )
     query = (
         select(Sample.sample_id)
         .join(Tombstone, (Tombstone.dataset_id == Sample.dataset_id) & (Tombstone.ordinal == Sample.ordinal))
-        .where(Tombstone.ticket_id.in_(tickets))
+        .where(among(Tombstone.ticket_id, tickets), ~gone.exists())
         .distinct()
         .order_by(Sample.sample_id)
     )
-    return list(session.scalars(query.limit(MOST_IDS)))
+    return list(session.scalars(query.limit(MOST_IDS + 1)))

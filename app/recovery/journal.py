@@ -162,7 +162,7 @@ def holds(session: Session, head: Head) -> bool:
 
 def news(session: Session, after: int) -> bool:
     """Whether anything was logged but exports."""
-    query = select(AuditEvent.seq).where(AuditEvent.seq > after, AuditEvent.kind != "audit.exported")
+    query = select(AuditEvent.seq).where(AuditEvent.seq > after, AuditEvent.kind.not_in(audit.OF_ITSELF))
     return session.scalar(query.limit(1)) is not None
 
 

@@ -168,6 +168,8 @@ def served(
     if at is not None and at.tzinfo is None:
         raise Unprocessable("Give the time with its zone, such as 2026-12-31T00:00:00Z.")
     when = at or datetime.now(UTC)
+    if when > datetime.now(UTC):
+        raise Unprocessable("What will be served is not known. Give a time that is over.")
     with transaction() as session:
         version = versions.resolve(session, f"{name}@{when.isoformat()}")
         return serving(session, version, when, with_ids=ids)

@@ -13,7 +13,7 @@ from app.auth import Admin, MayApprove, MayAudit, MayFollow, MayRetrain
 from app.db import transaction
 from app.errors import Conflict, Gone, NotFound, may_answer
 from app.queue import nudge
-from app.rollback import roll_back
+from app.rollback import may_serve_again, roll_back
 from app.schemas import FlushRequest, ModelDetail, ModelRequest, ModelView, ResumeRequest, RollbackRequest, VersionView
 from app.tables import Model, Trigger
 
@@ -76,10 +76,13 @@ def rollback(
 ) -> VersionView:
     """Serve an earlier training's weights again, as a new version; refused where they hold what was forgotten since."""
     with transaction() as session:
-        model = versions.find_model(session, name)
         target = versions.resolve(session, asked.to)
-        if target.model_id != model.id:
+        if target.model.name != name:
             raise NotFound(f"{name} has no version of that name.")
+        may_serve_again(session, target)
+    store.verify(target.weights_digest)
+    with transaction() as session:
+        model = versions.find_model(session, name)
         made = roll_back(session, model, target, asked.why, who.client)
         answer, model_id = views.version(made, made.id), model.id
     bell.add_task(nudge, model_id)

@@ -8,7 +8,7 @@ from expunge.aio.http import Http
 from expunge.aio.paging import each
 from expunge.bodies import checked
 from expunge.errors import StillOpen
-from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, RetrainRequest
+from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, DecisionRequest, RetrainRequest
 from expunge.waiting import Patience, batch_ended
 
 
@@ -55,6 +55,12 @@ class Batches:
     async def retry(self, batch: UUID | str) -> BatchView:
         """Give a quarantined batch its attempts back."""
         return await self.http.post(BatchView, f"/batches/{part(batch)}/retry")
+
+    async def cancel(self, batch: UUID | str, why: str) -> BatchView:
+        """Take back a training that was ordered and not begun, and holds no ticket. Raises `Conflict` for any other."""
+        with checked():
+            asked = DecisionRequest(why=why)
+        return await self.http.post(BatchView, f"/batches/{part(batch)}/cancel", asked)
 
     async def wait(
         self,

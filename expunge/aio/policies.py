@@ -9,7 +9,7 @@ from expunge.address import part
 from expunge.aio.http import Http
 from expunge.answers import parsed
 from expunge.bodies import checked
-from expunge.models import DecisionRequest, PolicyBody, PolicyView, ProposalView
+from expunge.models import DecisionRequest, DryRunView, PolicyBody, PolicyView, ProposalView
 from expunge.policies import Policy, written
 
 
@@ -32,6 +32,10 @@ class Policies:
         path, headers = f"/policies/{part(model)}", {"If-Match": etag}
         response = await self.http.call("PUT", path, json=written(body), headers=headers)
         return parsed(response, ProposalView) if response.status_code == httpx.codes.ACCEPTED else policy(response)
+
+    async def dry_run(self, model: str, body: PolicyBody | Mapping[str, Any]) -> DryRunView:
+        """What another policy would have made of past batches. Nothing is put in force."""
+        return parsed(await self.http.call("POST", f"/policies/{part(model)}/dry-run", json=written(body)), DryRunView)
 
     async def history(self, model: str) -> list[PolicyView]:
         """Every policy the model ever had, newest first."""

@@ -6,7 +6,7 @@ from uuid import UUID
 from expunge.address import part
 from expunge.bodies import checked
 from expunge.errors import StillOpen
-from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, RetrainRequest
+from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, DecisionRequest, RetrainRequest
 from expunge.sync.http import Http
 from expunge.sync.paging import each
 from expunge.waiting import Patience, batch_ended
@@ -55,6 +55,12 @@ class Batches:
     def retry(self, batch: UUID | str) -> BatchView:
         """Give a quarantined batch its attempts back."""
         return self.http.post(BatchView, f"/batches/{part(batch)}/retry")
+
+    def cancel(self, batch: UUID | str, why: str) -> BatchView:
+        """Take back a training that was ordered and not begun, and holds no ticket. Raises `Conflict` for any other."""
+        with checked():
+            asked = DecisionRequest(why=why)
+        return self.http.post(BatchView, f"/batches/{part(batch)}/cancel", asked)
 
     def wait(
         self,

@@ -10,7 +10,9 @@ from sqlalchemy import func, select, text, update
 from app import audit, checkpoints, tree
 from app.config import settings
 from app.db import transaction
-from app.errors import NotConfigured, NotFound, Unprocessable
+from app.errors import Corrupt, NotConfigured, NotFound, Unprocessable
+from app.recovery import journal
+from app.recovery.archive import open_archive
 from app.tables import AuditEvent, AuditHead, AuditTile, Checkpoint, Restoration, SigningKey
 from expunge.evidence import merkle, notes
 from expunge.evidence.keys import SigningKeys
@@ -167,6 +169,48 @@ class TestPublishing:
         story.submit(1)
         assert checkpoints.publish()
 
+    def test_the_log_s_own_publications_are_no_news_to_each_other(
+        self, database: str, signing: SigningKeys, tmp_path: Path
+    ) -> None:
+        story.dataset()
+        checkpoints.publish()
+        archive = open_archive(str(tmp_path))
+        assert journal.export(archive) is not None
+        checkpoints.publish()  # the key was told of after the first head
+        journal.export(archive)
+        for _ in range(2):
+            assert not checkpoints.publish()
+            assert journal.export(archive) is None
+
+    def test_another_head_of_a_size_that_was_published_is_refused(
+        self, database: str, signing: SigningKeys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("EXPUNGE_CHECKPOINT_URL", tmp_path.as_uri())
+        settings.cache_clear()
+        story.dataset()
+        made = sign()
+        checkpoints.write(tmp_path.as_uri(), made)
+        newer = (tmp_path / made.origin.replace("/", "_") / "checkpoint").read_text()
+        for changed in (Checkpoint(size=made.size, origin=made.origin, key=made.key, root=made.root, note="another"),):
+            with pytest.raises(Corrupt, match="the log was rewritten"):
+                checkpoints.write(tmp_path.as_uri(), changed)
+        older = Checkpoint(size=made.size - 1, origin=made.origin, key=made.key, root=made.root, note="older")
+        checkpoints.write(tmp_path.as_uri(), older)
+        assert (tmp_path / made.origin.replace("/", "_") / "checkpoint").read_text() == newer
+
+    def test_an_old_log_grows_its_tree_in_steps_that_stay_done(
+        self, database: str, signing: SigningKeys, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(66_000)
+        with transaction() as session:
+            assert not tree.grow(session, 64)
+        with transaction() as session:
+            assert session.scalar(select(func.count()).select_from(AuditTile)) == 64
+        monkeypatch.setattr(checkpoints, "MANY", 64)
+        assert checkpoints.publish()
+        with transaction() as session:
+            assert session.scalar(select(func.count()).select_from(AuditTile)) == 257 + 1
+
     def test_after_a_crash_between_it_is_published_again(
         self, database: str, signing: SigningKeys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -180,17 +224,19 @@ class TestPublishing:
         assert checkpoints.publish()
 
 
-def test_a_restored_log_calls_itself_otherwise(database: str, signing: SigningKeys) -> None:
+def test_a_restored_log_calls_itself_otherwise_each_time(database: str, signing: SigningKeys) -> None:
     fill(5)
-    before = sign()
-    with transaction() as session:
-        session.add(
-            Restoration(backup="b", taken_at=func.now(), schema="0012", seq=3, hash=b"h", resolved_at=func.now())
-        )
-    with transaction() as session:
-        after = checkpoints.covering(session, 5)
-    assert (before.size, after.size) == (5, 6)  # the key's first use was logged
-    assert after.origin == f"{before.origin}/restored-1"
+    names = [sign().origin]
+    for _ in range(2):  # of one back-up, which knows of neither time
+        with transaction() as session:
+            session.execute(text("DELETE FROM restoration"))
+            session.add(
+                Restoration(backup="b", taken_at=func.now(), schema="0012", seq=3, hash=b"h", resolved_at=func.now())
+            )
+        with transaction() as session:
+            names.append(checkpoints.covering(session, 5).origin)
+    assert len(set(names)) == 3
+    assert all(name.startswith(f"{names[0]}/restored-") for name in names[1:])
 
 
 class TestVerifying:
@@ -213,8 +259,57 @@ class TestVerifying:
     def test_a_head_over_another_log_is_found(self, database: str, signing: SigningKeys) -> None:
         self.grown()
         with transaction() as session:
-            session.execute(update(Checkpoint).values(root=bytes(32)))
+            made = session.scalars(select(Checkpoint)).one()
+            other = notes.Checkpoint(made.origin, made.size, bytes(32))
+            made.root, made.note = other.root, notes.sign(other.text, made.origin, signing.public.raw, signing.sign)
         assert "was signed over another log" in str(self.fault())
+
+    def test_a_row_that_its_note_does_not_say_is_found(self, database: str, signing: SigningKeys) -> None:
+        self.grown()
+        with transaction() as session:
+            session.execute(update(Checkpoint).values(root=bytes(32)))
+        assert "is not what its note says" in str(self.fault())
+
+    def test_a_log_that_was_cut_short_is_found(self, database: str, signing: SigningKeys) -> None:
+        self.grown()
+        with transaction() as session:
+            session.execute(text("ALTER TABLE audit_event DISABLE TRIGGER ALL"))
+            session.execute(text("DELETE FROM audit_event WHERE seq > 300"))
+            session.execute(text("ALTER TABLE audit_event ENABLE TRIGGER ALL"))
+            session.execute(
+                text("UPDATE audit_head SET (seq, hash) = (SELECT seq, hash FROM audit_event WHERE seq = 300)")
+            )
+        assert "the log ends at event 300, and a checkpoint of size" in str(self.fault())
+        with transaction() as session:
+            session.execute(text("DELETE FROM checkpoint"))
+        assert self.fault() == "tile 1 on height 0 is of a log that was longer"
+        with transaction() as session, pytest.raises(Corrupt, match="shorter than its tree"):
+            checkpoints.sign(session)
+
+    def test_a_missing_tile_is_found(self, database: str, signing: SigningKeys) -> None:
+        self.grown()
+        with transaction() as session:
+            session.execute(text("DELETE FROM audit_tile WHERE number = 0"))
+        assert self.fault() == "of the tiles on height 0, 1 are missing"
+        with transaction() as session, pytest.raises(Corrupt, match="A tile of the log's tree is missing"):
+            checkpoints.sign(session)
+
+    def test_of_two_heads_of_one_size_neither_hides_the_other(self, database: str, signing: SigningKeys) -> None:
+        self.grown()
+        with transaction() as session:
+            found = session.scalars(select(Checkpoint)).one()
+            other = notes.Checkpoint("elsewhere", found.size, bytes(32))
+            note = notes.sign(other.text, other.origin, signing.public.raw, signing.sign)
+            made = Checkpoint(size=found.size, origin="elsewhere", key=found.key, root=other.root, note=note)
+            session.add(made)
+        assert "was signed over another log" in str(self.fault())
+
+    @pytest.mark.parametrize("change", ["replace(note, 'expunge', 'another')", "replace(note, E'\n', '')", "'nothing'"])
+    def test_a_note_that_was_changed_is_found(self, database: str, signing: SigningKeys, change: str) -> None:
+        self.grown()
+        with transaction() as session:
+            session.execute(text(f"UPDATE checkpoint SET note = {change}"))
+        assert str(self.fault()).startswith("the checkpoint of size")
 
     @pytest.mark.parametrize("number", [0, 1])
     @pytest.mark.parametrize("column", ["root", "hashes"])

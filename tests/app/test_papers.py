@@ -12,7 +12,7 @@ from app.config import settings
 from app.db import transaction
 from app.tables import AuditEvent, Ticket, TicketState
 from expunge.evidence import dsse, merkle, notes
-from expunge.evidence.commitment import commitment
+from expunge.evidence.commitment import SAMPLE, SUBJECT, commitment, disclose, discloses
 from expunge.evidence.keys import SigningKeys
 from tests.app import story
 from tests.app.conftest import Caller, TestClient
@@ -109,7 +109,7 @@ def test_a_statement_says_what_was_done(model_id: int, http: TestClient, signing
     assert (line["version"], line["exact"], line["samples"]) == ("m-v2", False, 2)
     assert line["measured"]["mu"] == {"estimate": -0.01, "low": -0.02, "high": 0.0}
     assert [proven(entry, signing)["kind"] for entry in found["log"]] == ["ticket.accepted", "ticket.fulfilled"]
-    assert "m: m-v2 is served since" in found["says"][1]
+    assert "m: m-v2 was published at" in found["says"][1]
     assert "an approximate update that passed its policy's tests" in found["says"][1]
     assert any("The update is approximate" in sentence for sentence in found["not_claimed"])
 
@@ -122,6 +122,28 @@ def test_a_statement_claims_no_more_than_a_retrain_shows(model_id: int, http: Te
     found = paper(http, ticket, "statement", signing)
     assert found["models"][0]["exact"] is True
     assert not any("The update is approximate" in sentence for sentence in found["not_claimed"])
+
+
+def test_a_receipt_that_is_read_late_says_how_it_stands(model_id: int, http: TestClient, signing: SigningKeys) -> None:
+    ticket = story.submit(1)
+    story.cancel(ticket)
+    found = paper(http, ticket, "receipt", signing)
+    assert found["state"] == TicketState.CANCELLED
+    assert found["says"][-1].endswith("its samples may be trained on again.")
+    assert found["issued_at"] > found["received_at"]
+
+
+def test_one_id_is_shown_without_the_others(model_id: int, http: TestClient, signing: SigningKeys) -> None:
+    ticket = story.submit(4, 1, subjects=["p-5"])
+    found = paper(http, ticket, "receipt", signing)["commitment"]
+    salt = bytes.fromhex(found["salt"])
+    shown = disclose(salt, ["s-0001", "s-0004"], ["p-5"], SUBJECT, "p-5")
+    assert discloses(found["root"], SUBJECT, "p-5", shown)
+    assert not discloses(found["root"], SUBJECT, "p-6", shown)
+    assert not discloses(found["root"], SAMPLE, "p-5", shown)
+    assert salt not in (shown.nonce, *shown.path)
+    with pytest.raises(ValueError, match="not in list"):
+        disclose(salt, ["s-0001", "s-0004"], ["p-5"], SAMPLE, "s-0002")
 
 
 def test_there_is_none_before_the_end(model_id: int, http: TestClient) -> None:
@@ -145,7 +167,7 @@ def test_one_that_was_taken_back(model_id: int, http: TestClient, signing: Signi
 def test_one_of_samples_that_no_model_holds(database: str, http: TestClient, signing: SigningKeys) -> None:
     story.dataset()
     found = paper(http, story.submit(1), "statement", signing)
-    assert (found["models"], found["says"][-1]) == ([], found["says"][-1])
+    assert found["models"] == []
     assert "No model of this service held the samples when the ticket came." in found["says"]
 
 
@@ -153,11 +175,10 @@ def test_one_of_samples_that_no_model_holds(database: str, http: TestClient, sig
 def test_in_print(model_id: int, http: TestClient, what: str) -> None:
     ticket = story.submit(1)
     story.work(model_id)
-    by_link = http.get(f"/deletions/{ticket}/{what}", params={"format": "pdf"})
-    by_header = http.get(f"/deletions/{ticket}/{what}", headers={"Accept": "application/pdf"})
-    assert by_link.headers["content-type"] == "application/pdf"
-    assert by_link.content == by_header.content
-    assert by_link.content.startswith(b"%PDF-")
+    for asked in ({"params": {"format": "pdf"}}, {"headers": {"Accept": "application/pdf"}}):
+        found = http.get(f"/deletions/{ticket}/{what}", **asked)
+        assert found.headers["content-type"] == "application/pdf"
+        assert found.content.startswith(b"%PDF-")
 
 
 def test_nobody_else_gets_them(model_id: int, caller: Caller) -> None:

@@ -3,10 +3,11 @@
 import pytest
 from sqlalchemy import func, update
 
-from app import audit, evidence, rollback, runs, store, versions
+from app import audit, evidence, policy, proposals, rollback, store, versions
 from app.db import transaction
 from app.errors import Conflict, Corrupt, Gone, StaleEpoch
 from app.evidence import parcel
+from app.policy import PolicyBody
 from app.tables import Batch, BatchState, Model, Restoration, Trigger, Version, VersionKind
 from expunge.evidence.keys import SigningKeys
 from expunge.evidence.verify import verify
@@ -47,7 +48,9 @@ def test_the_old_weights_become_a_new_version(database: str) -> None:
         assert now.batch.why == "rolled back to m-v1: two points of accuracy"
         found = evidence.report(session, now)
         assert audit.verify(session).fault is None
-    assert found.summary.startswith("m-v3 was retrained from its initial weights")
+    assert (
+        found.summary == "m-v3 serves the weights of m-v1 again, which were trained on all 20 samples of its manifest."
+    )
     assert found.verdict.reasons == ["the weights of m-v1, which lack the same samples: two points of accuracy"]
     assert story.model(model_id).current_version_id == now.id
 
@@ -102,13 +105,14 @@ def test_weights_that_are_given_out_no_more(database: str, column: object) -> No
         roll_back("m-v1")
 
 
-def test_weights_that_were_altered(database: str) -> None:
+def test_weights_that_were_altered(database: str, http: TestClient) -> None:
     trained_twice()
     with transaction() as session:
         digest = versions.resolve(session, "m-v1").weights_digest
     store.store().put(store.path(digest), b"something else")
-    with pytest.raises(Corrupt):
-        roll_back("m-v1")
+    refused = http.post("/models/m/rollback", json={"to": "m-v1", "why": "worse"})
+    assert (refused.status_code, "was altered on disk" in refused.json()["detail"]) == (Corrupt.status, True)
+    assert http.get("/models/m@current").json()["version"] == "m-v2"
 
 
 def test_a_run_that_began_before_it_publishes_nothing(database: str) -> None:
@@ -159,4 +163,14 @@ def test_a_schedule_and_a_retrain_go_on_as_before(database: str) -> None:
     with transaction() as session:
         assert session.get_one(Model, model_id).current_version_id == made.id
         assert versions.resolve(session, "m-v3").batch.trigger is Trigger.OPERATOR
-        assert runs.RETRAIN == "retrain"
+
+
+def test_it_is_attested_by_the_policy_that_judged_it(database: str) -> None:
+    trained_twice()
+    with transaction() as session:
+        judged = versions.resolve(session, "m-v1").batch.policy
+        model = versions.find_model(session, "m")
+        proposals.put(session, model, PolicyBody(), policy.etag(policy.current(session, model.id)), "ada")
+    roll_back("m-v1")
+    with transaction() as session:
+        assert versions.resolve(session, "m-v3").batch.policy == judged

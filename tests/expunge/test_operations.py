@@ -177,6 +177,7 @@ def policies(client: Any, second: Any) -> None:
     assert (kept.number, kept.policy.thresholds.ue) == (found.number + 1, 0.1)
     with pytest.raises(PreconditionFailed):
         client.policies.replace("m", found.policy, found.etag)
+    assert client.policies.dry_run("m", kept.policy).batches
     kept.policy.thresholds.ue = 0.3
     proposed = client.policies.replace("m", kept.policy, kept.etag)
     assert isinstance(proposed, ProposalView)
@@ -196,6 +197,7 @@ def retrains(client: Any) -> None:
     assert batch.id in [each.id for each in client.batches.each(model="n", most=3)]
     with pytest.raises(Conflict):
         client.batches.retry(batch.id)
+    assert client.batches.cancel(batch.id, "not this quarter").state == "cancelled"
     made = client.schedules.add("m", "0 3 * * 0")
     assert client.schedules.all() == [made]
     assert client.schedules.occurrences(made.id) == []

@@ -20,6 +20,7 @@ ACCEPTED = {
     "counts": {"accepted": 1, "unknown": 0, "already_forgotten": 0, "pending_elsewhere": 0},
     "models": 1,
     "href": "/deletions/26a1f0c2-5d1e-4a7b-9a53-0c8f4f0f6d11",
+    "receipt": "/deletions/26a1f0c2-5d1e-4a7b-9a53-0c8f4f0f6d11/receipt",
 }
 NEVER_ARRIVED = [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout]
 MAY_HAVE_ARRIVED = [httpx.ReadError, httpx.ReadTimeout, httpx.WriteError, httpx.WriteTimeout, httpx.RemoteProtocolError]

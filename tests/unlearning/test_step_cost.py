@@ -39,3 +39,32 @@ def test_it_is_measured_and_leaves_the_model_as_it_was(kind: type[Blobs], share:
 def test_a_recipe_that_restricts_nothing_costs_nothing() -> None:
     problem = Blobs(recipe=replace(RECIPE, restriction="none", alpha=0.0))
     assert step_cost(problem, problem.build_model(), np.arange(40), "cpu") is None
+
+
+def test_a_device_without_the_memory_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("of the device")
+
+    problem = Blobs()
+    model = problem.build_model().eval()
+    monkeypatch.setattr("unlearning.step_cost.restricted_loss", full)
+    assert step_cost(problem, model, np.arange(40), "cpu") is None
+    assert not model.training
+
+
+def test_of_several_processes_each_is_measured_on_its_part() -> None:
+    read: list[int] = []
+
+    class Watched(Blobs):
+        pass
+
+    problem = Watched()
+    whole = problem.train.batch
+
+    def batch(indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        read.append(len(indices))
+        return whole(indices)
+
+    object.__setattr__(problem.train, "batch", batch)
+    step_cost(problem, problem.build_model(), np.arange(40), "cpu", processes=3)
+    assert read == [6]

@@ -126,7 +126,8 @@ def test_no_page_shows_a_link_that_does_not_open(furnished: Scene, signed_in: Si
                 continue
             seen.add(path)
             answer = browser.get(path)
-            assert answer.status_code == 200, (path, text(answer))
+            # The story's worker stores no bytes, so of weights there is the sentence that they are gone.
+            assert answer.status_code == (410 if path.endswith("/weights") else 200), (path, text(answer))
             if answer.headers["content-type"].startswith("text/html"):
                 ahead += [str(answer.url.join(link).path) for link in links(answer.text)]
         assert len(seen) > 10

@@ -336,7 +336,7 @@ class TestModels:
         story.trained()
         shown = text(signed_in("root").get("/ui/versions/m@current"))
         assert "m-v1" in shown
-        assert "Losses epoch by epoch are not kept" in shown
+        assert "The release that trained kept no losses" in shown
         assert "None were kept" in shown
 
     def test_one_without_a_version(self, signed_in: SignedIn) -> None:
@@ -356,7 +356,7 @@ class TestSystem:
         shown = text(browser.get("/ui/system"))
         assert "gpu-1:4711" in shown
         assert "✕ lost" in shown
-        assert "revision 0013" in shown
+        assert "revision 0014" in shown
 
     def test_home_says_what_waits(self, signed_in: SignedIn) -> None:
         scene.furnish()

@@ -133,6 +133,12 @@ class TestServing:
         assert [(each["samples"], each["forgotten_by"]) for each in found["held"]] == [(2, "m-v2")]
         assert found["sample_ids"] == ["s-0001", "s-0002"]
 
+    def test_samples_that_were_forgotten_before_are_not_named(self, line: int, http: TestClient) -> None:
+        """A later ticket names one of them again."""
+        story.submit(2, 9)
+        found = http.get("/models/m/serving", params={"ids": "true"}).json()
+        assert (found["samples"], found["sample_ids"], found["more_ids"]) == (2, ["s-0007", "s-0009"], False)
+
     def test_before_it_was_received(self, line: int, http: TestClient) -> None:
         found = http.get("/models/m/serving", params={"at": self.at(1).isoformat()}).json()
         assert (found["version"], found["held"], found["samples"]) == ("m-v1", [], 0)
@@ -145,8 +151,13 @@ class TestServing:
 
     @pytest.mark.parametrize(
         ("params", "status"),
-        [({"at": "2020-01-01T00:00:00Z"}, 404), ({"at": "2026-01-01T00:00:00"}, 422), ({"at": "yesterday"}, 422)],
-        ids=["before-the-first", "no-zone", "no-time"],
+        [
+            ({"at": "2020-01-01T00:00:00Z"}, 404),
+            ({"at": "2026-01-01T00:00:00"}, 422),
+            ({"at": "yesterday"}, 422),
+            ({"at": "2999-01-01T00:00:00Z"}, 422),
+        ],
+        ids=["before-the-first", "no-zone", "no-time", "future"],
     )
     def test_times_that_have_no_answer(self, line: int, http: TestClient, params: dict[str, str], status: int) -> None:
         assert http.get("/models/m/serving", params=params).status_code == status
