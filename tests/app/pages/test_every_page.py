@@ -128,6 +128,9 @@ def test_no_page_shows_a_link_that_does_not_open(furnished: Scene, signed_in: Si
             answer = browser.get(path)
             assert answer.status_code == 200, (path, text(answer))
             if answer.headers["content-type"].startswith("text/html"):
+                assert not re.search(r'(href|action|src|hx-get)="/', answer.text), (
+                    f"{path}: a proxy may serve it elsewhere"
+                )
                 ahead += [str(answer.url.join(link).path) for link in links(answer.text)]
         assert len(seen) > 10
 

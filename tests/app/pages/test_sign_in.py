@@ -276,6 +276,7 @@ class TestFrame:
         missing, barred = browser.get("/ui/nothing"), browser.get("/ui/decisions")
         assert missing.status_code == 404
         assert "There is no such page" in text(missing)
+        assert 'aria-label="Pages"' in missing.text
         assert barred.status_code == 403
         assert "scope policies:approve" in text(barred)
         assert 'aria-label="Pages"' in barred.text
