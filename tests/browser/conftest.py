@@ -156,7 +156,7 @@ Enter = Callable[..., Person]
 
 
 @pytest.fixture
-def people(world: World, chromium: Browser) -> Iterator[Callable[..., Person]]:
+def people(chromium: Browser, world: World) -> Iterator[Callable[..., Person]]:
     """A fresh browser for each; afterwards nothing was refused by the policy, failed, or was asked of anybody else."""
     met: list[Person] = []
 

@@ -63,6 +63,7 @@ def pages(world: World) -> dict[str, tuple[str, str]]:
         "version": ("engineer", "/ui/versions/lenet-mnist@current"),
         "audit": ("engineer", "/models/lenet-mnist@current/audit"),
         "schedules": ("operator", "/ui/schedules"),
+        "schedule": ("operator", f"/ui/schedules/{known.schedule}"),
         "system": ("operator", "/ui/system"),
     }
 

@@ -320,7 +320,9 @@ class TestSchedules:
         assert "never yet" in shown
         (schedule,) = story.all_of(Schedule)
         path = f"/ui/schedules/{schedule.id}"
-        assert "It has not come due yet" in text(operator.get(path))
+        ahead = operator.get(path)
+        assert "It has not come due yet" in text(ahead)
+        assert ahead.text.count("03:00\xa0UTC") + ahead.text.count("03:00 UTC") >= 5, "the next five Sundays"
         assert "is stopped" in text(operator.follow(operator.post(f"{path}/remove", {"why": "no longer needed"})))
         assert not story.all_of(Schedule)[0].enabled
         assert operator.get(f"{path}/remove").status_code == 404
