@@ -179,6 +179,37 @@ def test_the_operator_with_the_keyboard_alone(world: World, person: Enter) -> No
     expect(page.locator(".events")).to_contain_text("the driver was updated")
 
 
+def test_the_approver_with_the_keyboard_alone(world: World, person: Enter) -> None:
+    """From home to a request that passes a cap, which is approved as it was seen."""
+    somebody = person("approver", **DESK)
+    page, keys = somebody.page, somebody.page.keyboard
+    for label, then in (("Decisions", "Decisions"), ("Approve", "Approve request 1")):
+        somebody.tab_to(label)
+        keys.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text(then)
+    somebody.tab_to("why")
+    keys.type("the subjects asked for it together")
+    somebody.tab_to("Approve")
+    keys.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("Request 1 is approved")
+
+
+def test_the_engineer_with_the_keyboard_alone(world: World, person: Enter) -> None:
+    """From home to a version, and to why it may be trusted."""
+    somebody = person("engineer", **DESK)
+    page, keys = somebody.page, somebody.page.keyboard
+    for label, then in (
+        ("Models", "Models"),
+        ("lenet-mnist", "lenet-mnist"),
+        ("lenet-mnist-v1", "lenet-mnist-v"),
+        ("Why it may be trusted", "Audit of lenet-mnist-v"),
+    ):
+        somebody.tab_to(label)
+        keys.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_contain_text(then)
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+
+
 def test_a_policy_is_tried_and_then_proposed(world: World, person: Enter) -> None:
     somebody = person("operator", **DESK)
     page = somebody.open("/ui/policies/vgg-photos/edit")
