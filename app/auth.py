@@ -220,7 +220,9 @@ def cookie_name(request: Request) -> str:
 
 def visitor(request: Request) -> Visitor | None:
     """Who is signed in, if anybody is; counted towards the client's limit."""
-    token = request.cookies.get(cookie_name(request), "")
+    token = request.cookies.get(cookie_name(request))
+    if not token:
+        return None
     by_itself = "hx-request" in request.headers or request.method not in ("GET", "HEAD")
     with single() as opened:
         found = sessions.find(opened, token, page=not by_itself)

@@ -224,7 +224,7 @@ def cancel(session: Session, batch_id: UUID, why: str, by: str) -> Batch:
         raise Conflict("The batch holds tickets, which are owed an answer. Let it run.")
     move(batch, BatchState.CANCELLED)
     batch.finished_at, batch.step, batch.failure = func.now(), None, f"cancelled by {by}: {why}"
-    audit.append(session, "batch.cancelled", by, batch_id=batch_id, model_id=batch.model_id, why=why, tickets=[])
+    audit.append(session, "batch.withdrawn", by, batch_id=batch_id, model_id=batch.model_id, why=why)
     session.flush()
     session.refresh(batch)
     return batch

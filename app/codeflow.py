@@ -59,8 +59,10 @@ class IdVerifier(Verifier):
     """Verifies ID tokens: like any other of the issuer's, but meant for this client, and for this one sign-in."""
 
     def of_sign_in(self, token: str, nonce: str) -> tuple[str, frozenset[Scope]]:
-        whose = self.verify(token)
-        said = self.claims(token).get("nonce")
+        whose, claims = self.verify(token), self.claims(token)
+        said, several = claims.get("nonce"), isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+        if several and claims.get("azp") != self.conf.oidc_client_id:
+            raise Refused("azp")
         if not isinstance(said, str) or not hmac.compare_digest(said.encode(), nonce.encode()):
             raise Refused("nonce")
         return whose

@@ -22,7 +22,7 @@ from app.errors import whereabouts
 doing: ContextVar[dict[str, Any] | None] = ContextVar("doing", default=None)
 """What the lines of this context are about, by name."""
 FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "celery", "celery.task", "celery.redirected")
-QUIET = ("uvicorn.access", "httpx", "httpcore", "alembic")
+QUIET = ("uvicorn.access", "httpx", "httpx2", "httpcore", "alembic")
 """Heard only when something is wrong: they name URLs, which may hold an external id, or say the same at every scrape."""
 
 

@@ -175,6 +175,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """FastAPI's own 404, 405 and the like, in the same shape."""
     assert isinstance(error, HTTPException)
     if is_page(request.url.path):
+        await shell.recall(request)
         return shell.failed(request, NO_PAGE if error.status_code == 404 else Invalid("The form cannot be read."))
     detail = WHAT_TO_DO.get(error.status_code, str(error.detail))
     body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code, "detail": detail}

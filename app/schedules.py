@@ -52,6 +52,14 @@ def following(cron: str, after: datetime) -> datetime:
     return due
 
 
+def upcoming(schedule: Schedule, count: int) -> list[datetime]:
+    """The schedule's next due times; none of one that was removed."""
+    found = [schedule.next_at] if schedule.enabled else []
+    while found and len(found) < count:
+        found.append(following(schedule.cron, found[-1]))
+    return found
+
+
 def clock(session: Session) -> datetime:
     """The database's time: the one clock that all machines share."""
     return session.scalars(select(func.now())).one()

@@ -45,6 +45,7 @@ BY_HAND = frozenset(
         "key.expiry_set",
         "batch.flush",
         "batch.retried",
+        "batch.withdrawn",
         "bank.ordered",
         "bank.grown",
         "approval.requested",

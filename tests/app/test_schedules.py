@@ -1,12 +1,14 @@
 """Scheduled retrains: each due time once, however many sweeps look."""
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import func, update
 
-from app import schedules
+from app import audit, schedules
 from app.db import transaction
 from app.errors import BadCron, NotFound
 from app.tables import Batch, BatchKind, Occurrence, Schedule, Trigger
@@ -159,3 +161,20 @@ def test_occurrences_are_listed_newest_first(model_id: int) -> None:
     with transaction() as session:
         times = [o.scheduled_for for o in schedules.occurrences(session, schedule_id, 2)]
     assert times == sorted((o.scheduled_for for o in story.all_of(Occurrence)), reverse=True)[:2]
+
+
+def test_what_comes_next(database: str) -> None:
+    story.dataset()
+    story.trained()
+    with transaction() as session:
+        made = schedules.create(session, "m", "0 3 * * 0", "operator")
+        session.flush()
+        ahead = schedules.upcoming(made, 3)
+        assert ahead[0] == made.next_at
+        assert [(later - earlier).days for earlier, later in pairwise(ahead)] == [7, 7]
+        schedules.remove(session, made.id, "operator", "no longer needed")
+        assert schedules.upcoming(made, 3) == []
+        last = audit.rows(session, 10**9)
+        assert [json.loads(row.body)["data"]["why"] for row in last if row.kind == "schedule.removed"] == [
+            "no longer needed"
+        ]

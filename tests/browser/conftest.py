@@ -129,8 +129,9 @@ class Person:
 
     def sign_in(self, seat: str) -> "Person":
         self.page.goto(f"{self.world.url}/ui/sign-in")
-        self.page.keyboard.type(self.world.keys[seat])  # the field has the focus
-        self.page.keyboard.press("Enter")
+        field = self.page.get_by_label("API key")
+        field.fill(self.world.keys[seat])
+        field.press("Enter")
         self.page.wait_for_url(f"{self.world.url}/")
         return self
 
@@ -156,7 +157,7 @@ Enter = Callable[..., Person]
 
 
 @pytest.fixture
-def people(world: World, chromium: Browser) -> Iterator[Callable[..., Person]]:
+def people(chromium: Browser, world: World) -> Iterator[Callable[..., Person]]:
     """A fresh browser for each; afterwards nothing was refused by the policy, failed, or was asked of anybody else."""
     met: list[Person] = []
 

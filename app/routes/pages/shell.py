@@ -1,6 +1,7 @@
 """What all pages of somebody who is signed in have in common: who asks, the frame around the page, forms, refusals."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -11,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from fastapi.security import SecurityScopes
 from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
 
@@ -222,6 +224,14 @@ async def sign_in_first(request: Request, _: Exception) -> Response:
     if "hx-request" in request.headers:
         return Response(status_code=204, headers={"HX-Redirect": pages.root_of(request.url.path) + to[1:]})
     return redirect(request, to)
+
+
+async def recall(request: Request) -> None:
+    """Who is signed in, where no page has asked yet: a path that leads nowhere keeps its frame. Nobody, where that cannot be
+    told."""
+    if not hasattr(request.state, "visitor"):
+        with suppress(ServiceError, SQLAlchemyError):
+            request.state.visitor = await run_in_threadpool(visitor, request)
 
 
 def failed(request: Request, error: ServiceError) -> Response:

@@ -77,7 +77,8 @@ def occurrences(number: int, visit: MayFollow) -> Response:
         rows = schedules.occurrences(session, number, 200)
         schedule = session.get_one(Schedule, number)
         name = schedule.model.name
-    return visit.show("system/occurrences.html", schedule=schedule, name=name, occurrences=rows)
+    ahead = schedules.upcoming(schedule, 5)
+    return visit.show("system/occurrences.html", schedule=schedule, name=name, occurrences=rows, ahead=ahead)
 
 
 @router.get("/ui/system")

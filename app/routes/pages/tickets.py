@@ -9,7 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
-from app import cursors, logs, tickets, views
+from app import cursors, logs, signing, tickets, views
 from app.config import settings
 from app.db import transaction
 from app.errors import Invalid, KeyReused, ServiceError, TooLarge
@@ -211,14 +211,15 @@ def show(ticket_id: UUID, visit: MayFollow, seen: str = "") -> Response:
     stamp = f"{view.state}-{len(timeline)}"
     if seen and seen != stamp and "hx-request" in visit.request.headers:
         return Response(status_code=204, headers={"HX-Refresh": "true"})
-    return visit.show("tickets/ticket.html", ticket=view, timeline=timeline, stamp=stamp, papers=papers(visit))
+    return visit.show("tickets/ticket.html", ticket=view, timeline=timeline, stamp=stamp, papers=papers(view))
 
 
-def papers(visit: Visit) -> list[tuple[str, str]]:
-    """Documents that this release hands out for a ticket, of those that a page links to."""
-    paths = visit.request.app.openapi()["paths"]
-    named = (("Receipt", "receipt"), ("Statement for the data subject", "statement"))
-    return [(label, name) for label, name in named if f"/deletions/{{ticket_id}}/{name}" in paths]
+def papers(view: TicketView) -> list[tuple[str, str]]:
+    """What the ticket's owner may take away, in print; nothing where this installation signs nothing."""
+    if not signing.configured():
+        return []
+    found = [("Receipt", view.receipt), ("Statement", view.statement)]
+    return [(label, f"{path}?format=pdf") for label, path in found if path is not None]
 
 
 def cancel_ask(ticket_id: UUID) -> Ask:

@@ -164,5 +164,5 @@ def workers() -> None:
             host, _, pid = name.rpartition(":")
             at = func.now() - timedelta(seconds=silent)
             task = "expunge.work" if name == "gpu-1:4711" else None
-            session.add(Worker(name=name, role=role, host=host, pid=int(pid), seen_at=at, heard_at=at, task=task))
+            session.merge(Worker(name=name, role=role, host=host, pid=int(pid), seen_at=at, heard_at=at, task=task))
         presence.swept(session)

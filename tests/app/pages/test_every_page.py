@@ -1,5 +1,6 @@
 """Every page and every form: who may open it, and that it is one."""
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ from fastapi.routing import iter_route_contexts
 from app.auth import Scope
 from app.main import app
 from app.pages import is_page
+from expunge.evidence.keys import SigningKeys
 from tests.app.pages import scene
 from tests.app.pages.browser import Browser, text
 from tests.app.pages.conftest import SignedIn
 from tests.app.pages.scene import Scene
+from tests.app.signing import signing
 
 PAGE = Path(__file__).parents[3] / "docs" / "pages.md"
 OPEN = {"GET /ui/sign-in", "POST /ui/sign-in", "GET /ui/sign-in/begin", "GET /ui/sign-in/provider"}
@@ -108,8 +111,15 @@ def test_no_form_is_taken_from_another_site_or_without_the_token(furnished: Scen
         assert browser.get(to if path != "/ui/sign-out" else "/").status_code in (200, 405), path
 
 
+__all__ = ["signing"]
+
+
 def links(page: str) -> Iterator[str]:
-    yield from re.findall(r'(?:href|action)="(?!data:)([^"#?]+)[^"]*"', page)
+    """What a page leads to; of our pages without the query, which filters, of the API with it."""
+    for found in re.findall(r'(?:href|action)="(?!data:)([^"#]+)', page):
+        whole = html.unescape(found)
+        api = "/ui/" not in whole and ("/models/" in whole or "/deletions/" in whole)
+        yield whole if api else whole.partition("?")[0]
 
 
 SEEN_BY = ((), (Scope.DELETIONS_READ,), (Scope.DELETIONS_READ, Scope.RETRAINS_WRITE))
@@ -129,7 +139,10 @@ def test_no_page_shows_a_link_that_does_not_open(furnished: Scene, signed_in: Si
             # The story's worker stores no bytes, so of weights there is the sentence that they are gone.
             assert answer.status_code == (410 if path.endswith("/weights") else 200), (path, text(answer))
             if answer.headers["content-type"].startswith("text/html"):
-                ahead += [str(answer.url.join(link).path) for link in links(answer.text)]
+                assert not re.search(r'(href|action|src|hx-get)="/', answer.text), (
+                    f"{path}: a proxy may serve it elsewhere"
+                )
+                ahead += [answer.url.join(link).raw_path.decode() for link in links(answer.text)]
         assert len(seen) > 10
 
 
@@ -157,3 +170,27 @@ def test_hostile_words_are_text_on_every_page(
         assert "1337" not in page, path
         shown += "&lt;script&gt;" in page
     assert shown > 15, "the test needs the words to be on the pages"
+
+
+def test_with_a_secret_every_link_to_evidence_opens_too(
+    furnished: Scene, signed_in: SignedIn, signing: SigningKeys
+) -> None:
+    browser = signed_in("acme-privacy", Scope.DELETIONS_READ, Scope.AUDIT_READ)
+    ticket = browser.get(f"/ui/tickets/{furnished.fulfilled}").text
+    report = browser.get("/models/lenet-mnist@current/audit", headers={"Accept": "text/html"}).text
+    found = [link for link in (*links(ticket), *links(report)) if "/deletions/" in link or "/models/" in link]
+    kinds = set()
+    for link in found:
+        if link.endswith("/weights"):
+            continue
+        answer = browser.get("/" + link.replace("../", ""))
+        assert answer.status_code == 200, link
+        kinds.add(answer.headers["content-type"].partition(";")[0])
+    assert kinds >= {
+        "application/pdf",
+        "application/zip",
+        "application/vnd.in-toto.bundle",
+        "application/vnd.cyclonedx+json",
+        "application/json",
+        "text/html",
+    }

@@ -8,7 +8,7 @@ from app import audit, batches
 from app.auth import Scope
 from app.db import transaction
 from app.errors import Conflict
-from app.tables import ApprovalState, Batch, BatchState, Policy, Proposal, ProposalState, Schedule
+from app.tables import ApprovalState, Batch, BatchState, Policy, Proposal, ProposalState, Schedule, Verdict, Version
 from tests.app import story
 from tests.app.pages import scene
 from tests.app.pages.browser import Browser, text, typed
@@ -320,7 +320,9 @@ class TestSchedules:
         assert "never yet" in shown
         (schedule,) = story.all_of(Schedule)
         path = f"/ui/schedules/{schedule.id}"
-        assert "It has not come due yet" in text(operator.get(path))
+        ahead = operator.get(path)
+        assert "It has not come due yet" in text(ahead)
+        assert ahead.text.count("03:00\xa0UTC") + ahead.text.count("03:00 UTC") >= 5, "the next five Sundays"
         assert "is stopped" in text(operator.follow(operator.post(f"{path}/remove", {"why": "no longer needed"})))
         assert not story.all_of(Schedule)[0].enabled
         assert operator.get(f"{path}/remove").status_code == 404
@@ -338,6 +340,25 @@ class TestModels:
         assert "m-v1" in shown
         assert "The release that trained kept no losses" in shown
         assert "None were kept" in shown
+
+    def test_what_its_training_cost_restriction_included(self, signed_in: SignedIn) -> None:
+        story.dataset()
+        story.trained()
+        recipe = {"epochs": 40, "restriction": "per-sample", "alpha": 0.005}
+        kept = {"of": "m-v1", "bytes": 1234, "steps": 400}
+        with transaction() as session:
+            version, verdict = session.query(Version).one(), session.query(Verdict).one()
+            version.environment = {"recipe": recipe, "threads": 1}
+            version.records, version.records_digest = kept, "ab" * 32
+            verdict.seconds, verdict.method = {"train": 220.0}, {"epochs": 40, "samples": 10000}
+        shown = text(signed_in("root").get("/ui/versions/m-v1"))
+        assert "seconds 220 s, 5.5 s an epoch" in shown
+        assert "gradient restriction per-sample, alpha 0.005: its cost is within these seconds" in shown
+        assert "samples 10,000" in shown
+        with transaction() as session:
+            session.query(Version).one().environment = {"recipe": recipe | {"restriction": "none", "alpha": 0.0}}
+        assert "gradient restriction" not in text(signed_in("root").get("/ui/versions/m-v1"))
+        assert "steps 400" in shown
 
     def test_one_without_a_version(self, signed_in: SignedIn) -> None:
         story.dataset()

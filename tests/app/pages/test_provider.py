@@ -107,7 +107,15 @@ def test_a_code_is_good_once(issuer: Issuer) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [{"nonce": "of another sign-in"}, {"nonce": None}, {"aud": "expunge"}, {"iss": "https://evil.example"}, {"exp": 1}],
+    [
+        {"nonce": "of another sign-in"},
+        {"nonce": None},
+        {"aud": [CLIENT, "another"]},
+        {"aud": [CLIENT, "another"], "azp": "another"},
+        {"aud": "expunge"},
+        {"iss": "https://evil.example"},
+        {"exp": 1},
+    ],
 )
 def test_a_token_that_is_not_for_this_sign_in(issuer: Issuer, said: dict[str, object]) -> None:
     issuer.said = said

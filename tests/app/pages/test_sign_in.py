@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 from sqlalchemy import func, update
+from sqlalchemy.exc import OperationalError
 
 from app import config, keys, sessions, sweep
 from app.auth import IN_A_SESSION, Scope
@@ -276,9 +277,30 @@ class TestFrame:
         missing, barred = browser.get("/ui/nothing"), browser.get("/ui/decisions")
         assert missing.status_code == 404
         assert "There is no such page" in text(missing)
+        assert 'aria-label="Pages"' in missing.text
         assert barred.status_code == 403
         assert "scope policies:approve" in text(barred)
         assert 'aria-label="Pages"' in barred.text
+
+    def test_what_goes_wrong_is_a_page_and_tells_nothing_of_it(
+        self, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        browser = signed_in()
+        for error, status, sentence in (
+            (OperationalError("secret-4711", {}, Exception("secret-4711")), 503, "Postgres does not answer"),
+            (ZeroDivisionError("secret-4711"), 500, "It is in the log"),
+        ):
+
+            def broken(_: object, raised: Exception = error) -> None:
+                raise raised
+
+            monkeypatch.setattr("app.overview.queue", broken)
+            answer = browser.get("/ui/queue")
+            assert answer.status_code == status
+            assert answer.headers["content-type"].startswith("text/html")
+            assert sentence in text(answer)
+            assert "4711" not in answer.text
+            assert 'aria-label="Pages"' in answer.text
 
     def test_hostile_names_are_text(self, database: str) -> None:
         name = "<script>alert(1)</script>{{ 7 * 191 }}\"'"
