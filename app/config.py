@@ -6,6 +6,7 @@ server that `expunge up` keeps under the data folder, so the rest of the code ca
 
 import hashlib
 import os
+import re
 import tempfile
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -29,6 +30,7 @@ SOCKET_FOLDER_LIMIT = 90
 
 DATABASES = ("postgresql", "postgres", "postgresql+psycopg")
 BROKERS = ("redis", "rediss", "redis+socket", "sentinel")
+REGISTRIES = ("https", "http", "postgresql", "mysql", "mssql", "sqlite", "databricks", "databricks-uc")
 STORES = ("file", "s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "https")
 
 
@@ -84,6 +86,23 @@ class SecretFiles(PydanticBaseSettingsSource):
         fields = self.settings_cls.model_fields.items()
         found = (self.get_field_value(field, name) for name, field in fields)
         return {key: value for value, key, _ in found if value is not None}
+
+
+def a_registry(value: SecretStr) -> SecretStr:
+    reject_unknown(value.get_secret_value(), REGISTRIES)
+    return value
+
+
+def a_web_address(value: SecretStr) -> SecretStr:
+    reject_unknown(value.get_secret_value(), ("https", "http"))
+    return value
+
+
+def an_alias(value: str) -> str:
+    """As MLflow has it: `latest` and `v2` are names of its own."""
+    if not re.fullmatch(r"[\w-]{1,255}", value) or re.fullmatch(r"latest|v\d+", value, re.IGNORECASE):
+        raise ValueError("must be letters, digits, `_` and `-`, and neither `latest` nor such as `v2`")
+    return value
 
 
 def a_secret(value: SecretStr) -> SecretStr:
@@ -262,6 +281,19 @@ class Settings(BaseSettings):
     )
     webhook_retry_days: float = Field(default=3.0, gt=0, le=30, description="How long a webhook is tried")
     webhook_keep_days: int = Field(default=30, ge=1, description="How long webhook deliveries are kept")
+    export_seconds: float = Field(default=15.0, gt=0, description="How often beat wakes the exporters")
+    mlflow_uri: Annotated[SecretStr, AfterValidator(a_registry)] | None = Field(
+        default=None, description="MLflow registry that hears of versions, with the extra `mlflow`"
+    )
+    mlflow_alias: Annotated[str, AfterValidator(an_alias)] = Field(
+        default="current", description="Alias in MLflow of the version that is published"
+    )
+    openlineage_url: Annotated[SecretStr, AfterValidator(a_web_address)] | None = Field(
+        default=None, description="OpenLineage receiver that hears of runs, with the extra `lineage`"
+    )
+    openlineage_namespace: str = Field(
+        default="expunge", min_length=1, description="Namespace of jobs and data sets in OpenLineage"
+    )
 
     @model_validator(mode="after")
     def _knows_its_issuer(self) -> "Settings":
@@ -294,6 +326,18 @@ class Settings(BaseSettings):
     def webhook_port_numbers(self) -> set[int]:
         """The ports that webhooks may reach."""
         return {int(part) for part in self.webhook_ports.split(",")}
+
+    @property
+    def tells_lineage(self) -> bool:
+        """Whether runs are told to anybody: at the address above, or where the OpenLineage library's own variables say."""
+        if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
+            return False
+        own = {"OPENLINEAGE_URL", "OPENLINEAGE_CONFIG"} & os.environ.keys()
+        return (
+            self.openlineage_url is not None
+            or bool(own)
+            or any(name.startswith("OPENLINEAGE__TRANSPORT__") for name in os.environ)
+        )
 
     @property
     def home(self) -> Path:

@@ -27,6 +27,7 @@ REFERENCE = "expunge.reference"
 RELAY = "expunge.relay"
 DELIVER = "expunge.deliver"
 CHECKPOINT = "expunge.checkpoint"
+EXPORT = "expunge.export"
 CANARY = "expunge.canary"
 """Does nothing: by it an idle worker of the heavy queue hears that it still hears."""
 RUNG_BY = "expunge_request_id"
@@ -43,6 +44,7 @@ ROUTES = {
     RELAY: LIGHT,
     DELIVER: LIGHT,
     CHECKPOINT: LIGHT,
+    EXPORT: LIGHT,
 }
 """Every task's queue."""
 
@@ -92,6 +94,7 @@ def make_celery() -> Celery:
                 "schedule": conf.checkpoint_seconds,
                 "options": {"expires": conf.checkpoint_seconds},
             },
+            "export": {"task": EXPORT, "schedule": conf.export_seconds, "options": {"expires": conf.export_seconds}},
             "purge": {"task": PURGE, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",

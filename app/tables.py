@@ -851,6 +851,18 @@ class Installation(Base):
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
 
+class ExportCursor(Base):
+    """How far an exporter has told the log to somebody else's system: app/exports. Its row lock lets one process do so."""
+
+    __tablename__ = "export_cursor"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int]
+    """The last event that was taken, or that the exporter has nothing to say of."""
+    failed_at: Mapped[datetime | None]
+    """When the event after it was last refused; null where it was not."""
+    failure: Mapped[str | None]
+
+
 class Tally(Base):
     """Totals over the audit log: `metrics.tally`. The row named `seq` says up to which event they were counted."""
 

@@ -9,8 +9,10 @@ import pytest
 # Test processes share few cores: more threads than cores wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests import databases
+from tests import client_of_starlette, databases
 from tests.servers import Missing, Servers, running
+
+assert client_of_starlette, "imported before any test imports Starlette's"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

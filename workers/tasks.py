@@ -20,10 +20,12 @@ from celery.signals import (
 from app import checkpoints, logs, presence, sweep, tracing
 from app.config import settings
 from app.db import bound, engine, transaction
+from app.exports import follow
 from app.queue import (
     CANARY,
     CHECKPOINT,
     DELIVER,
+    EXPORT,
     HEAVY,
     PURGE,
     REFERENCE,
@@ -195,6 +197,12 @@ def checkpoint() -> None:
     """Sign the log's growth and publish it."""
     if checkpoints.publish():
         ring(RELAY)  # webhooks are told
+
+
+@celery.task(name=EXPORT)
+def export() -> None:
+    """Tell other people's systems what the audit log has for them."""
+    follow.export()
 
 
 @celery.task(name=PURGE)

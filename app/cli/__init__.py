@@ -13,6 +13,7 @@ from app.cli import (
     datasets,
     demo,
     evidence,
+    exports,
     health,
     keys,
     models,
@@ -44,6 +45,7 @@ app.command()(recovery.restore)
 app.command()(recovery.replay)
 app.command()(evidence.verify)
 app.command()(health.health)
+app.command()(exports.export)
 app.add_typer(keys.app, name="keys", help="Make, list and revoke API keys (on the service's own machine).")
 app.add_typer(datasets.app, name="datasets", help="Load and list manifests: which samples there are, and whose.")
 models.app.command()(approvals.approvals)

@@ -125,6 +125,7 @@ def of_snapshot(snapshot: Snapshot, models: Models) -> Iterator[Metric]:
         "expunge_artifact_bytes", "Bytes of the artifacts that rows name", ["kind"], {(k,): kept[k] for k in kept}
     )
     yield from of_webhooks(snapshot.rows["webhooks"][0])
+    yield from of_exports(snapshot.rows["exports"])
     connections = snapshot.rows["connections"]
     yield gauge(
         "expunge_database_connections",
@@ -149,6 +150,13 @@ def of_webhooks(row: Row) -> Iterator[Metric]:
     yield gauge("expunge_webhook_deliveries_due", "Deliveries that are due and wait for a sender", [], {(): row["due"]})
     waited = "How long the oldest of them has been due"
     yield gauge("expunge_webhook_oldest_due_seconds", waited, [], {(): row["oldest"]})
+
+
+def of_exports(rows: Sequence[Row]) -> Iterator[Metric]:
+    lag: Values = {(row["name"],): row["lag"] for row in rows}
+    yield gauge("expunge_export_lag_events", "Events of the log that an exporter has not told yet", ["exporter"], lag)
+    failing: Values = {(row["name"],): row["failing"] for row in rows}
+    yield gauge("expunge_export_failing", "1 where the other system did not take the next event", ["exporter"], failing)
 
 
 def of_obligations(rows: Sequence[Row], models: Models) -> Iterator[Metric]:

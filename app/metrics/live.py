@@ -80,6 +80,10 @@ WEBHOOKS = """
         WHERE endpoint_id = endpoint.id AND state = 'pending' AND due_at <= now() OFFSET 0
     ) AS due
 """
+EXPORTS = """
+    SELECT name, head.seq - progress.seq AS lag, (failed_at IS NOT NULL)::int AS failing
+    FROM export_cursor AS progress CROSS JOIN audit_head AS head
+"""
 HEAD = """
     SELECT seq, (SELECT extract(epoch FROM (body::jsonb ->> 'at')::timestamptz)::float FROM audit_event AS last
                  WHERE last.seq = head.seq) AS at
@@ -97,6 +101,7 @@ QUERIES = {
     "banks": BANKS,
     "artifacts": ARTIFACTS,
     "webhooks": WEBHOOKS,
+    "exports": EXPORTS,
     "connections": CONNECTIONS,
 }
 

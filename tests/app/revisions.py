@@ -121,4 +121,5 @@ ROWS: dict[str, list[Row]] = {
     "0014": [
         ("web_session", {"digest": b"d", "key_id": 1, "expires_at": "2026-02-02Z"}),
     ],
+    "0015": [("export_cursor", {"name": "mlflow", "seq": 1, "failed_at": "2026-02-01Z", "failure": "No answer."})],
 }  # fmt: skip

@@ -46,14 +46,14 @@ def test_each_reference_rings_once_and_a_broker_that_is_down_is_tried_once(monke
 def test_tasks_are_named_by_strings_that_the_workers_know() -> None:
     assert set(queue.ROUTES) == {
         f"expunge.{name}"
-        for name in ["work", "sweep", "purge", "reference", "relay", "deliver", "canary", "checkpoint"]
+        for name in ["work", "sweep", "purge", "reference", "relay", "deliver", "canary", "checkpoint", "export"]
     }
     tasks = {entry["task"] for entry in queue.celery.conf.beat_schedule.values()}
-    assert tasks == {queue.SWEEP, queue.PURGE, queue.RELAY, queue.CANARY, queue.CHECKPOINT}
+    assert tasks == {queue.SWEEP, queue.PURGE, queue.RELAY, queue.CANARY, queue.CHECKPOINT, queue.EXPORT}
 
 
 def test_what_takes_moments_waits_behind_no_training() -> None:
-    light = {queue.SWEEP, queue.PURGE, queue.RELAY, queue.DELIVER, queue.CHECKPOINT}
+    light = {queue.SWEEP, queue.PURGE, queue.RELAY, queue.DELIVER, queue.CHECKPOINT, queue.EXPORT}
     assert {task for task, where in queue.ROUTES.items() if where == queue.LIGHT} == light
     assert set(queue.celery.conf.task_queues) == {queue.HEAVY, queue.LIGHT} == {"celery", service.LIGHT}
     assert queue.celery.conf.task_default_queue == queue.HEAVY

@@ -314,7 +314,7 @@ def test_what_is_written_while_it_is_taken_is_in_it_whole_or_not_at_all(archive:
 
     def busy(line: str) -> None:
         if line.startswith("table "):
-            came.append(story.submit(10 + len(came)))
+            came.append(story.submit(3 + len(came)))
 
     made = backup.take(open_archive(archive), busy)
     assert len(came) > 10

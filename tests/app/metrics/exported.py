@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import banks, batches, presence, store
 from app.db import transaction
 from app.metrics.exposition import DATABASE, render
-from app.tables import Model, Role
+from app.tables import ExportCursor, Model, Role
 from tests.app import story
 
 
@@ -63,4 +63,5 @@ def everything() -> None:
         batches.say_held(session, session.get_one(Model, other), "it waits")
     story.stop(other)
     with transaction() as session:
+        session.add(ExportCursor(name="mlflow", seq=0))
         presence.begin(session, Role.WORKER)
