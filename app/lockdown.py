@@ -2,7 +2,7 @@
 
 A back-up knows nothing of the tickets that came after it. Until they are replayed from the exported journal, or somebody
 declares by name that there were none, no batch and no reference is claimed, no version is published, and nobody is given weights:
-they may have been withdrawn since. Tickets are accepted meanwhile.
+they may have been withdrawn since; nor are samples named that may have been deleted since. Tickets are accepted meanwhile.
 """
 
 from sqlalchemy import select
@@ -38,5 +38,14 @@ def refuse_weights(session: Session) -> None:
     if unresolved(session) is not None:
         raise Conflict(
             "Restored from a back-up: nobody is given weights before it is known which were withdrawn after it. "
+            "Run `expunge replay JOURNAL`."
+        )
+
+
+def refuse_samples(session: Session) -> None:
+    """Raise `Conflict` while a restoration is unresolved: what is to be named may have been deleted since."""
+    if unresolved(session) is not None:
+        raise Conflict(
+            "Restored from a back-up: no sample is named before it is known which were deleted after it. "
             "Run `expunge replay JOURNAL`."
         )

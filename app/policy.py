@@ -211,6 +211,20 @@ class Compute(Part):
     restarts: int = Field(3, ge=0, le=100, description="So often the processes are started again when one is lost")
 
 
+class Outliers(Part):
+    """Training samples whose gradients stand out, looked for after each publication. It names them; nothing is deleted for it
+    unless a person says so, sample by sample."""
+
+    look: bool = Field(False, description="One pass of gradients over at most 20,000 samples, after each publication")
+    z: float = Field(
+        6.0,
+        ge=3,
+        le=100,
+        description="How far above the median the logarithm of a norm must lie, in standard deviations told from the MAD",
+    )
+    most: int = Field(50, ge=1, le=1000, description="So many are named, the most outlying; how many there are is told")
+
+
 class PolicyBody(Part):
     thresholds: Thresholds = Thresholds()
     update: Update = Update()
@@ -227,6 +241,7 @@ class PolicyBody(Part):
     drift: Drift = Drift()
     window: Window = Window()
     lone: Lone = Lone()
+    outliers: Outliers = Outliers()
     retrain_tiers: list[RiskTier] = [RiskTier.HIGH]
     accept_undetectable: bool = Field(
         False, description="Publish although membership of the forget set was not detectable before the update either"

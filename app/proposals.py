@@ -32,11 +32,12 @@ FALLING = ("window.days", "thresholds.seed_sd", "lone.min_batch")
 WAITING = {"lone.max_wait_seconds": -1, "batching.deadline_margin_seconds": 1}
 """What ends the wait of a lone subject's batch for others, where `lone.rule` is `merge`, by which way it comes sooner."""
 FREE = (
-    *("update", "calibrated", "ladder", "methods", "recorder", "bank", "inconclusive", "compute"),
+    *("update", "calibrated", "ladder", "methods", "recorder", "bank", "inconclusive", "compute", "outliers"),
     *("batching.max_samples", "batching.max_wait_seconds"),
     *("release", "keep_weights_days"),
 )
-"""What guards nothing by its size: how an update is made is judged by its verdict, and when a batch closes by the rest."""
+"""What guards nothing by its size: how an update is made is judged by its verdict, when a batch closes by the rest, and
+which samples are named as outlying deletes none of them."""
 
 RULES = ("allow", "withdraw", "merge")
 """Of `lone.rule`, from the one that guards least."""

@@ -439,11 +439,13 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
 
 def supersede(session: Session, version_id: int | None) -> None:
     """The old version's gradient sum is of no use any more, and it holds what was forgotten. So do its records: what may
-    stay of them is the new version's. No row names their bytes once this has committed: a worker that dies before it
-    has deleted them leaves them to `sweep.purge`."""
+    stay of them is the new version's. Its outliers may be the very samples that were forgotten. No row names the bytes
+    once this has committed: a worker that dies before it has deleted them leaves them to `sweep.purge`."""
     if version_id is not None:
         ended = update(Version).where(Version.id == version_id)
-        session.execute(ended.values(superseded_at=func.now(), gradients_digest=None, records_digest=None))
+        session.execute(
+            ended.values(superseded_at=func.now(), gradients_digest=None, records_digest=None, exposure=None)
+        )
 
 
 def tell_purged(session: Session, lease: Lease, version: Version) -> None:

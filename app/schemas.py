@@ -260,6 +260,19 @@ class FlushRequest(Request):
     """Nothing can be said about it: what passes the cap waits for approval, whoever flushes."""
 
 
+class OutlierDeletionRequest(Request):
+    """A person's yes: these samples, shown as outlying, are to be deleted."""
+
+    sample_ids: list[Id] = Field(min_length=1, description="Of samples that are shown as outlying, each once")
+    why: Why = Field(description="For the audit log, where it stays: without the id of a sample")
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "OutlierDeletionRequest":
+        if len(set(self.sample_ids)) < len(self.sample_ids):
+            raise ValueError("sample_ids holds a repeat; name each id once")
+        return self
+
+
 class ApproveRequest(Request):
     samples: int = Field(
         ge=1, le=2**62, description="At most so many: as many as you saw. More by now is refused with 409"

@@ -592,6 +592,9 @@ class Version(Base):
     """What the records hold, or held, for the audit: `runs.Kept`."""
     disclosure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """What a comparison with earlier versions would tell, and what was done about it: `disclosure.Guard`."""
+    exposure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), deferred=True)
+    """Which of its training samples have outlying gradients, as ordinals: `unlearning.exposure.Exposure`, or why that could not
+    be told. Null where the policy did not ask, and from the day the version is superseded."""
     model: Mapped[Model] = relationship(foreign_keys=[model_id])
     parent: Mapped["Version | None"] = relationship(remote_side=[id])
     verdict: Mapped[Verdict] = relationship(
@@ -609,6 +612,7 @@ class Version(Base):
         CheckConstraint(
             "records_digest IS NULL OR (superseded_at IS NULL AND records IS NOT NULL)", name="records_until_superseded"
         ),
+        CheckConstraint("exposure IS NULL OR superseded_at IS NULL", name="exposure_until_superseded"),
         Index(None, "model_id", "published_at"),
         Index("ix_version_kept", "model_id", postgresql_where=text("weights_purged_at IS NULL")),
     )

@@ -109,6 +109,12 @@ def replay(session: Session, met: intake.Met, digest: bytes) -> Accepted:
     return Accepted(made.id, True, made.state, counts, owed or 0, [])
 
 
+def key_used(session: Session, client: str, key: str | None) -> bool:
+    """Whether this `Idempotency-Key` of the client's has made a ticket."""
+    made = select(Idempotency.ticket_id).where(Idempotency.client == client, Idempotency.key == key)
+    return key is not None and session.scalar(made) is not None
+
+
 def forget_old_counts(session: Session) -> int:
     """Drop what clients named on days that are over; returns how many counts went."""
     over = func.timezone("UTC", func.now()).cast(Date) - 1

@@ -1,7 +1,7 @@
 """What a request's body is made of, and what is wrong with one, said without its values: they may be somebody's ids."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,3 +31,10 @@ def encoded(body: Any) -> bytes:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:  # its text would hold the value
         raise Unprocessable("The body holds what JSON cannot: half a character, or a number that is none.") from None
+
+
+def listed(ids: Iterable[str]) -> list[str]:
+    """Ids as a list. A single string would be taken for a list of its letters, so it is refused."""
+    if isinstance(ids, str | bytes):
+        raise TypeError("samples and subjects are lists of ids: write [an_id] for a single one")
+    return list(ids)

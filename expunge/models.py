@@ -471,6 +471,38 @@ class OccurrenceView(Shape):
     note: str
 
 
+class OutlierDeletionRequest(Shape):
+    """A person's yes: these samples, shown as outlying, are to be deleted."""
+
+    sample_ids: list[str] = Field(..., description="Of samples that are shown as outlying, each once")
+    why: str = Field(..., description="For the audit log, where it stays: without the id of a sample")
+
+
+class OutlierView(Shape):
+    sample_id: str
+    norm: float = Field(
+        ..., description="Of its loss's gradient, over all trainable parameters, at the version's weights"
+    )
+    z: float = Field(..., description="How far its logarithm lies above the median, in units of `spread`")
+
+
+class Outliers(Shape):
+    """
+    Training samples whose gradients stand out, looked for after each publication. It names them; nothing is deleted for it
+    unless a person says so, sample by sample.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    look: bool = Field(False, description="One pass of gradients over at most 20,000 samples, after each publication")
+    z: float = Field(
+        6.0,
+        description="How far above the median the logarithm of a norm must lie, in standard deviations told from the MAD",
+    )
+    most: int = Field(50, description="So many are named, the most outlying; how many there are is told")
+
+
 class Pair(Shape):
     """A statistic of both verdicts; null where one has none of it."""
 
@@ -1240,6 +1272,33 @@ class Estimate(Shape):
     )
 
 
+class ExposureLook(Shape):
+    """Gradient norms of training samples at a version's weights, as they were seen soon after it was published."""
+
+    n: int = Field(..., description="Samples looked at")
+    of: int = Field(..., description="Samples of its training set that no ticket had named by then")
+    seed: int | None = Field(..., description="Of the draw where not all were looked at; null where all were")
+    zeros: int = Field(..., description="Samples whose gradient was zero")
+    median: float | None = Field(..., description="Of the norms; null where `unjudged` says why")
+    spread: float | None = Field(..., description="1.4826 times the MAD of the norms' natural logarithms")
+    unjudged: str | None = Field(..., description="Why no sample could be called outlying; null where one could")
+    z: float = Field(..., description="The policy's `outliers.z` when it was looked")
+    edges: list[float]
+    counts: list[int] = Field(..., description="Norms below the first edge, between two, and from the last on")
+    found: int = Field(..., description="How many were outlying")
+    most: int = Field(..., description="So many of them are kept, the most outlying: the policy's `outliers.most`")
+    tombstoned: int = Field(..., description="Of those kept, how many were named by a ticket since, and are not shown")
+    outliers: list[OutlierView] = Field(..., description="Those kept and not tombstoned, most outlying first")
+
+
+class ExposureView(Shape):
+    model: str
+    version: str = Field(..., description="The current one")
+    asked: bool = Field(..., description="Whether the policy in force asks for it, from the next publication on")
+    why: str | None = Field(..., description="Why there is nothing to see; null where there is")
+    look: ExposureLook | None
+
+
 class KeyMade(Shape):
     prefix: str
     client: str
@@ -1361,6 +1420,7 @@ class PolicyBody(Shape):
     )
     window: Window = Field({"days": 30.0, "max_share": 0.5}, validate_default=True)
     lone: Lone = Field({"rule": "withdraw", "min_batch": 10, "max_wait_seconds": 604800.0}, validate_default=True)
+    outliers: Outliers = Field({"look": False, "z": 6.0, "most": 50}, validate_default=True)
     retrain_tiers: list[RiskTier] = [RiskTier.HIGH]
     accept_undetectable: bool = Field(
         False, description="Publish although membership of the forget set was not detectable before the update either"
@@ -1506,6 +1566,7 @@ class ModelRequest(Shape):
             "drift": {"false_publishes": 1.0, "max_days": 90.0, "max_share": 0.25, "max_updates": 50},
             "window": {"days": 30.0, "max_share": 0.5},
             "lone": {"max_wait_seconds": 604800.0, "min_batch": 10, "rule": "withdraw"},
+            "outliers": {"look": False, "most": 50, "z": 6.0},
             "retrain_tiers": ["high"],
             "accept_undetectable": False,
             "release": "backfill",

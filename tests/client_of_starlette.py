@@ -1,5 +1,5 @@
-"""Starlette's client for tests takes httpx2 where it is installed, as OpenLineage's library wants it. Ours stands in for the service's
-own httpx in many tests, so it is imported here, before anything else does, as if there were none.
+"""Starlette's client for tests takes httpx2 where it is installed, as OpenLineage's library wants it. Ours stands in for the
+service's own httpx in many tests, so it is imported here, before anything else does, as if there were none.
 """
 
 import sys

@@ -68,7 +68,8 @@ def prepare(up: Service, api: Overheard) -> None:
         f"{MARK}\n1\n",
     ):
         api.ask("PUT", "/datasets/other", 422, content=bad, headers=csv)
-    registered = {"name": "net", "dataset": "marked", "problem": "marked", "policy": LENIENT}
+    policy = LENIENT | {"outliers": {"look": True}}
+    registered = {"name": "net", "dataset": "marked", "problem": "marked", "policy": policy}
     api.ask("POST", "/models", 201, json=registered)
     up.until(lambda: api.get("/models/net/versions").json()["versions"], "the first version")
 
@@ -79,6 +80,26 @@ def succeed(up: Service, api: Overheard) -> str:
     ticket = accepted.headers["location"]
     up.until(lambda: api.http.get(ticket).json()["state"] == "fulfilled", "the ticket's end")
     return str(ticket)
+
+
+def confirm_an_outlier(up: Service, api: Overheard) -> str:
+    """One is planted in what the worker saw; an admin reads its id, and nothing else of the service repeats it."""
+    path, named = "/models/net/exposure", {"sample_ids": [f"{MARK}-0210"], "why": "unreadable"}
+    up.until(lambda: api.http.get(path).json()["look"] is not None, "the look after the update")
+    planted = '[{"position": 210, "norm": 9.0, "z": 9.0}]'
+    with database(up) as postgres:
+        update = (
+            "UPDATE version SET exposure = jsonb_set(exposure, '{outliers}', %s::jsonb) WHERE superseded_at IS NULL"
+        )
+        postgres.execute(update, [planted])
+    assert f"{MARK}-0210" in api.http.get(path).text, "its reader sees it"
+    api.ask("POST", f"{path}/deletions", 409, json=named | {"sample_ids": [f"{MARK}-0211"]})
+    api.ask("POST", f"{path}/deletions", 422, json=named | {"why": f"{MARK}-0210 is none"})
+    api.ask("POST", f"{path}/deletions", 422, json=named | {MARK: MARK})
+    accepted = api.ask("POST", f"{path}/deletions", 202, json=named, headers={"Idempotency-Key": f"{MARK}-yes"})
+    ticket = str(accepted.headers["location"])
+    up.until(lambda: api.http.get(ticket).json()["state"] == "fulfilled", "the outlier's end")
+    return ticket
 
 
 def ask_badly(api: Overheard) -> None:
@@ -137,12 +158,13 @@ def test_ids_turn_up_nowhere(folder: Path) -> None:
     with service(folder, EXPUNGE_LOG_LEVEL="DEBUG") as up, closing(Overheard(up)) as api:
         prepare(up, api)
         done = succeed(up, api)
+        unusual = confirm_an_outlier(up, api)
         ask_badly(api)
         break_the_database(up, api)
         held = let_user_code_raise(up, api)
 
         assert MARK in api.http.get(done).text, "its owner sees the reference"
-        timelines = [api.http.get(ticket).json()["timeline"] for ticket in (done, held)]
+        timelines = [api.http.get(ticket).json()["timeline"] for ticket in (done, unusual, held)]
         for path in (
             "/models",
             "/models/net/versions",

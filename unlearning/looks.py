@@ -77,11 +77,7 @@ def gradient_norms(
     """
     if len(forget) < FEWEST:
         raise NoLook(too_few(len(forget)))
-    try:
-        for name, module in updated.named_modules():
-            refuse(name or "the model", module)
-    except ValueError as error:
-        raise NoLook(str(error)) from None
+    own_gradients(updated)
     generator = np.random.default_rng(SEED)
     forget_N = np.sort(generator.permutation(np.sort(forget))[:NORMED])
     size = min(NORMED, int(np.count_nonzero(weights_M)))
@@ -91,6 +87,16 @@ def gradient_norms(
     even_M = np.full(size, 1 / size)
     edges = COARSE_NORM_EDGES if len(forget) < FEW else NORM_EDGES
     return spread("gradient norm", values, even_M, edges, SEED)
+
+
+def own_gradients(model: nn.Module) -> None:
+    """Raises `NoLook` where a layer, in eval mode, gives no sample a gradient of its own; the message names the layer."""
+    try:
+        with evaluating(model):
+            for name, module in model.named_modules():
+                refuse(name or "the model", module)
+    except ValueError as error:
+        raise NoLook(str(error)) from None
 
 
 def norms(model: nn.Module, problem: Problem, samples: Samples, indices: Indices) -> Floats:

@@ -16,7 +16,7 @@ from app.tracing import span
 from unlearning.gradients import NonFinite
 from unlearning.parallel import OutOfStep
 from unlearning.training import Diverged
-from workers import stopping, torchrun
+from workers import exposure, stopping, torchrun
 from workers.context import Context
 from workers.problems import Refused
 from workers.pulse import Pulse
@@ -147,7 +147,8 @@ def explained(error: Exception) -> tuple[str, bool]:
 
 
 def settle(context: Context, version: Version) -> None:
-    """After the commit: drop what the parent has no more, prepare the new version. Neither holds a ticket up."""
+    """After the commit: drop what the parent has no more, prepare the new version, look for outliers if that is asked. None
+    of it holds a ticket of this batch up."""
     parent = context.lease.parent
     torchrun.discard(context.asker)
     try:
@@ -162,3 +163,4 @@ def settle(context: Context, version: Version) -> None:
         prepare_next(context, version, anchor_T)
     except Exception as error:  # noqa: BLE001 - the next update computes what is missing
         log.warning("version.not_prepared", version=version.number, error=type(error).__name__)
+    exposure.look_at(context, version)

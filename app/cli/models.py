@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from app.cli.console import api, console, moment, progress, show
+from app.cli.tickets import ids_in
 from app.errors import ServiceError
 from expunge import Client
-from expunge.models import BankCost, BankView, BatchState
+from expunge.models import BankCost, BankView, BatchState, ExposureLook
 
 app = typer.Typer(no_args_is_help=True)
 POLL_SECONDS = 0.5
@@ -186,3 +188,51 @@ def rollback(
     """Serve an earlier training again, as a new version; refused where it holds what was forgotten since."""
     made = api().models.rollback(model, to, why)
     console.print(f"{made.version} serves the weights of {to}.", highlight=False)
+
+
+@app.command()
+def exposure(
+    model: str,
+    as_json: Annotated[bool, typer.Option("--json", help="As the API answers it")] = False,
+) -> None:
+    """Training samples of the current version whose gradients are outlying, by id. Needs an admin's key."""
+    found = api().models.exposure(model)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    if found.look is None:
+        console.print(f"{found.version}: {found.why}", highlight=False)
+        return
+    console.print(seen(found.version, found.look), highlight=False)
+    if found.look.outliers:
+        table = Table(Column("sample", overflow="fold"), "gradient norm", "z")
+        for each in found.look.outliers:
+            table.add_row(escape(each.sample_id), f"{each.norm:.4g}", f"{each.z:.1f}")
+        console.print(table)
+
+
+def seen(version: str, look: ExposureLook) -> str:
+    """What was looked at and what stands out, in sentences."""
+    said = f"{version}: the gradients of {look.n:,} of {look.of:,} training samples"
+    if look.unjudged is not None:
+        return f"{said}; {look.unjudged}."
+    said += f"; {look.found:,} above z = {look.z:g}."
+    if look.found > look.most:
+        said += f" The {look.most:,} most outlying are kept."
+    if look.tombstoned:
+        said += f" Named by a ticket since: {look.tombstoned:,}."
+    return said
+
+
+@app.command()
+def confirm(
+    model: str,
+    why: Annotated[str, typer.Option(help="For the audit log, where it stays; without the id of a sample")],
+    sample: Annotated[list[str] | None, typer.Option(help="A sample that `exposure` names; repeat for several")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of their ids, one a line; - for standard input")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency-Key; a random one otherwise")] = None,
+) -> None:
+    """Say yes to the deletion of outlying samples: a ticket like any other. Needs an admin's key."""
+    samples = list(dict.fromkeys([*(sample or []), *ids_in(file)]))
+    made = api().models.delete_outliers(model, samples, why, idempotency_key=key or None)
+    console.print(f"ticket {made.id}: {made.counts.accepted} accepted; {made.models} model(s) owe it", highlight=False)

@@ -95,6 +95,7 @@ IGNORED = {
     "model.released": FOLLOWS,
     "policy.approved": "policy.changed, which is done again, stands beside it",
     "policy.overtaken": "the policy that overtook it is in force again, and no proposal against another one can be approved",
+    "exposure.confirmed": "the ticket that it tells of is replayed; who confirmed it and why stays in the journal",
     "approval.used": "its batch is lost; the tickets wait for consent again",
     "approval.expired": FOLLOWS,
     "approval.lapsed": FOLLOWS,

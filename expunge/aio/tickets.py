@@ -8,7 +8,7 @@ from uuid import UUID
 from expunge.address import part
 from expunge.aio.http import Http
 from expunge.aio.paging import each
-from expunge.bodies import checked
+from expunge.bodies import checked, listed
 from expunge.errors import StillOpen
 from expunge.models import (
     DeletionAccepted,
@@ -134,10 +134,3 @@ class Tickets:
                     f"Ticket {ticket} is {found.state} after {timeout:g} s, and goes on: wait for it again."
                 )
             await self.http.sleep(pause)
-
-
-def listed(ids: Iterable[str]) -> list[str]:
-    """Ids as a list. A single string would be taken for a list of its letters, so it is refused."""
-    if isinstance(ids, str | bytes):
-        raise TypeError("samples and subjects are lists of ids: write [an_id] for a single one")
-    return list(ids)

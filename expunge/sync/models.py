@@ -1,24 +1,28 @@
 """The reviewer's seat, and the ML engineer's second half: models, versions, weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from expunge.address import part
-from expunge.bodies import checked
+from expunge.bodies import checked, listed
 from expunge.models import (
+    DeletionAccepted,
+    ExposureView,
     FlushRequest,
     ModelDetail,
     ModelRequest,
     ModelView,
+    OutlierDeletionRequest,
     PolicyBody,
     ResumeRequest,
     RollbackRequest,
     VersionView,
 )
 from expunge.policies import written
+from expunge.retries import idempotency
 from expunge.sync.http import LONG, Http
 from expunge.weights import Download, Weights, promised
 
@@ -63,6 +67,22 @@ class Models:
         with checked():
             asked = RollbackRequest(to=to, why=why)
         return self.http.post(VersionView, f"/models/{part(name)}/rollback", asked)
+
+    def exposure(self, name: str) -> ExposureView:
+        """Which training samples of the current version have outlying gradients, by id. Needs an admin's key."""
+        return self.http.get(ExposureView, f"/models/{part(name)}/exposure")
+
+    def delete_outliers(
+        self, name: str, samples: Iterable[str], why: str, *, idempotency_key: str | None = None
+    ) -> DeletionAccepted:
+        """Say yes to the deletion of samples that `exposure` names at present; the answer is a ticket like any other.
+
+        Raises `Conflict` where one is not named any more: then nothing is deleted. Why it is done stays in the audit log.
+        """
+        with checked():
+            asked = OutlierDeletionRequest(sample_ids=listed(samples), why=why)
+        path = f"/models/{part(name)}/exposure/deletions"
+        return self.http.post(DeletionAccepted, path, asked, headers=idempotency(idempotency_key))
 
     def version(self, reference: str) -> VersionView:
         """One version."""

@@ -122,4 +122,5 @@ ROWS: dict[str, list[Row]] = {
         ("web_session", {"digest": b"d", "key_id": 1, "expires_at": "2026-02-02Z"}),
     ],
     "0015": [("export_cursor", {"name": "mlflow", "seq": 1, "failed_at": "2026-02-01Z", "failure": "No answer."})],
+    "0016": [("UPDATE version", {"id": 2, "exposure": '{"found": 0, "outliers": []}'})],
 }  # fmt: skip

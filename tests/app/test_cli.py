@@ -25,7 +25,7 @@ from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEnd
 from expunge import Client, ExpungeError, Quarantined, Retry, Unauthenticated
 from expunge.evidence.keys import SigningKeys
 from expunge.sync import paging
-from tests.app import story, test_banks
+from tests.app import story, test_banks, test_exposure
 from tests.app.signing import signing
 from tests.app.webhooks.conftest import configured
 
@@ -127,6 +127,46 @@ def test_a_stopped_model_is_shown_and_resumed(run: Run) -> None:
     assert story.model(model.id).stopped is None
     with pytest.raises(ExpungeError, match="not stopped"):
         run("models", "resume", "m", "--why", "again")
+
+
+class TestOutliers:
+    def test_they_are_shown(self, run: Run) -> None:
+        assert "m-v1: The policy does not ask for it" in run("models", "exposure", "m").output
+        test_exposure.look(test_exposure.found((7, 12.0), (3, 9.0), more=98, most=2))
+        story.submit(3)
+        shown = " ".join(run("models", "exposure", "m").output.split())
+        assert (
+            "m-v1: the gradients of 20 of 20 training samples; 100 above z = 6. The 2 most outlying are kept." in shown
+        )
+        assert "Named by a ticket since: 1." in shown
+        assert "s-0007 │ 120 │ 12.0" in shown
+        assert "s-0003" not in shown
+        output = run("models", "exposure", "m", "--json").output
+        told = json.loads(output[output.index("{\n") :])  # after the log's lines
+        assert told["look"]["outliers"] == [{"sample_id": "s-0007", "norm": 120.0, "z": 12.0}]
+        test_exposure.look(test_exposure.found(unjudged="more than half are equal"))
+        assert "more than half are equal." in run("models", "exposure", "m").output
+
+    def test_ids_are_shown_as_they_are(self, run: Run) -> None:
+        story.load("odd", [(f"[bold]{i}", None) for i in range(3)])
+        story.trained("n", "odd")
+        test_exposure.look(test_exposure.found((1, 9.0)))
+        assert "[bold]1" in run("models", "exposure", "n").output
+
+    def test_a_yes_makes_a_ticket(self, run: Run, tmp_path: Path) -> None:
+        test_exposure.look(test_exposure.found((7, 12.0), (3, 9.0), (4, 8.0)))
+        file = tmp_path / "ids"
+        file.write_text("s-0003\ns-0007\n", encoding="utf-8")
+        asked = ("models", "confirm", "m", "--sample", "s-0007", "--file", str(file), "--why", "unreadable")
+        first = run(*asked, "--key", "k").output
+        (ticket,) = story.all_of(Ticket)
+        assert f"ticket {ticket.id}: 2 accepted; 1 model(s) owe it" in " ".join(first.split())
+        assert run(*asked, "--key", "k").output.splitlines()[-1] == first.splitlines()[-1]
+        assert len(story.all_of(Ticket)) == 1
+        with pytest.raises(ExpungeError, match="2 of 2 samples are not among the 1"):
+            run(*asked)
+        with pytest.raises(ExpungeError, match="sample_ids"):
+            run("models", "confirm", "m", "--why", "unreadable")
 
 
 def test_a_policy_s_single_values_are_set(run: Run) -> None:

@@ -22,7 +22,7 @@ import pytest
 from alembic import command
 from sqlalchemy import func, select, text, update
 
-from app import audit, keys, lineage, lockdown, references, runs, store, sweep, tickets, versions
+from app import audit, exposure, keys, lineage, lockdown, references, runs, store, sweep, tickets, versions
 from app.auth import Principal, Scope
 from app.db import alembic_config, check_schema, engine, transaction
 from app.errors import Conflict, Corrupt, Gone, NotFound, Unavailable, Unprocessable
@@ -48,7 +48,7 @@ from app.tables import (
 )
 from app.webhooks import deliveries, endpoints, relay
 from tests import databases
-from tests.app import story
+from tests.app import story, test_exposure
 from tests.app.pages.browser import Browser
 from tests.app.pages.browser import text as shown
 from tests.app.webhooks import scene
@@ -678,6 +678,23 @@ def webhooks() -> dict[UUID, WebhookEndpoint]:
 
 
 @pytest.mark.usefixtures("configured")
+def test_outliers_deleted_after_the_backup_are_named_to_nobody(archive: str, log: str, elsewhere: Elsewhere) -> None:
+    lived()
+    test_exposure.look(test_exposure.found((7, 12.0), (3, 9.0)))
+    back_up(archive)
+    story.submit(7)
+    export(log)
+    elsewhere()
+    restore(archive)
+    with pytest.raises(Conflict, match="no sample is named"), transaction() as session:
+        exposure.view(session, "m")
+    replayed(log)
+    with transaction() as session:
+        seen = exposure.view(session, "m")
+    assert seen.look is not None
+    assert [each.sample_id for each in seen.look.outliers] == ["s-0003"]
+
+
 def test_webhooks_call_nobody_before_somebody_has_looked_at_them(archive: str, log: str, elsewhere: Elsewhere) -> None:
     lived()
     kept, moved, removed, disabled = (scene.endpoint(url=f"https://hooks.example/{n}") for n in range(4))

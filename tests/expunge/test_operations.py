@@ -13,8 +13,8 @@ from app import store
 from app.main import app
 from expunge import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
 from expunge.evidence.verify import verify
-from expunge.models import BankState, Condition, Instead, PolicyBody, ProposalState, ProposalView, TicketState
-from tests.app import story
+from expunge.models import BankState, Condition, Instead, PolicyBody, ProposalState, ProposalView, Reason, TicketState
+from tests.app import story, test_exposure
 from tests.app.signing import signing
 from tests.app.webhooks.conftest import configured
 from tests.expunge.conftest import Seat
@@ -60,6 +60,7 @@ def test_every_operation_has_its_method(seat: Seat, driver: Any, tmp_path: Path)
     versions(client, tmp_path)
     approvals(client, second)
     policies(client, second)
+    outliers(client)
     retrains(client)
     webhooks(client)
     keys(client)
@@ -188,6 +189,18 @@ def policies(client: Any, second: Any) -> None:
     assert len(client.policies.proposals("m")) == 2
     assert client.policies.history("m")[0].number == put.number
     assert client.request("GET", "/policies/m").json()["number"] == put.number
+
+
+def outliers(client: Any) -> None:
+    found = client.models.exposure("o")
+    assert (found.look, found.asked) == (None, False)
+    test_exposure.look(test_exposure.found((15, 9.0), (16, 8.0)))
+    (first, _) = client.models.exposure("o").look.outliers
+    assert (first.sample_id, first.z) == (story.sample(15), 9.0)
+    made = client.models.delete_outliers("o", [first.sample_id], "unreadable")
+    assert client.tickets.get(made.id).reason == Reason.OUTLIER
+    with pytest.raises(Conflict, match="1 of 1 samples are not among the 1"):
+        client.models.delete_outliers("o", [first.sample_id], "unreadable")
 
 
 def retrains(client: Any) -> None:

@@ -103,6 +103,7 @@ LABELS = (
     Label("version.preparing", "workers.rungs:prepare_next", B),
     Label("version.stored", "workers.artifacts:save_prepared", A),
     Label("version.prepared", "workers.rungs:prepare_next", A),
+    Label("version.exposed", "workers.exposure:look_at", A),
     Label("settle.ended", "workers.pipeline:settle", A),
     # a retrain
     Label("retrain.begun", "workers.training:retrain", B),

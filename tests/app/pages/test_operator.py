@@ -377,7 +377,7 @@ class TestSystem:
         shown = text(browser.get("/ui/system"))
         assert "gpu-1:4711" in shown
         assert "✕ lost" in shown
-        assert "revision 0014" in shown
+        assert "revision 0016" in shown
 
     def test_home_says_what_waits(self, signed_in: SignedIn) -> None:
         scene.furnish()
