@@ -677,7 +677,6 @@ def webhooks() -> dict[UUID, WebhookEndpoint]:
     return {row.id: row for row in story.all_of(WebhookEndpoint)}
 
 
-@pytest.mark.usefixtures("configured")
 def test_outliers_deleted_after_the_backup_are_named_to_nobody(archive: str, log: str, elsewhere: Elsewhere) -> None:
     lived()
     test_exposure.look(test_exposure.found((7, 12.0), (3, 9.0)))
@@ -695,6 +694,7 @@ def test_outliers_deleted_after_the_backup_are_named_to_nobody(archive: str, log
     assert [each.sample_id for each in seen.look.outliers] == ["s-0003"]
 
 
+@pytest.mark.usefixtures("configured")
 def test_webhooks_call_nobody_before_somebody_has_looked_at_them(archive: str, log: str, elsewhere: Elsewhere) -> None:
     lived()
     kept, moved, removed, disabled = (scene.endpoint(url=f"https://hooks.example/{n}") for n in range(4))

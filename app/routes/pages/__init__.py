@@ -1,5 +1,5 @@
 """Pages for people, in their own frame: the same functions as the API's routes, behind a session instead of a key."""
 
-from app.routes.pages import decisions, home, models, policies, queue, system, tickets
+from app.routes.pages import decisions, exposure, home, models, policies, queue, system, tickets
 
-routers = tuple(module.router for module in (home, tickets, queue, decisions, policies, models, system))
+routers = tuple(module.router for module in (home, tickets, queue, decisions, policies, models, exposure, system))

@@ -214,6 +214,7 @@ MaySubmit = Annotated[Visit, Security(seated, scopes=[Scope.DELETIONS_WRITE])]
 MayRetrain = Annotated[Visit, Security(seated, scopes=[Scope.RETRAINS_WRITE])]
 MayApprove = Annotated[Visit, Security(seated, scopes=[Scope.POLICIES_APPROVE])]
 MaySetPolicy = Annotated[Visit, Security(seated, scopes=[Scope.POLICIES_WRITE])]
+MayAll = Annotated[Visit, Security(seated, scopes=[Scope.ADMIN])]
 MayWatch = Annotated[Visit, Security(seated, scopes=[Scope.METRICS_READ])]
 
 
