@@ -224,7 +224,7 @@ def test_a_test_that_did_not_pass_is_found(line: int, signing: SigningKeys) -> N
     def widen(files: Files) -> None:
         edited("report.json", set_in("verdict", "thresholds", "mu", to=0.001))(files)
         report = json.loads(files["report.json"])
-        digest = bundle_measured(report)
+        digest = measured_sha256(report["verdict"])
         attested(
             signing, "provenance", set_in("predicate", "runDetails", "byproducts", 0, "digest", "sha256", to=digest)
         )(files)
@@ -232,14 +232,10 @@ def test_a_test_that_did_not_pass_is_found(line: int, signing: SigningKeys) -> N
     assert "says that mu passed, the report's interval says not" in fault(forged(signing, widen))
 
 
-def bundle_measured(report: dict[str, Any]) -> str:
-    return measured_sha256(report["verdict"])
-
-
 def test_measurements_that_the_log_does_not_know_are_found(line: int, signing: SigningKeys) -> None:
     def soften(files: Files) -> None:
         edited("report.json", set_in("verdict", "statistics", "ue", "estimate", to=0.0))(files)
-        digest = bundle_measured(json.loads(files["report.json"]))
+        digest = measured_sha256(json.loads(files["report.json"])["verdict"])
         attested(
             signing, "provenance", set_in("predicate", "runDetails", "byproducts", 0, "digest", "sha256", to=digest)
         )(files)
@@ -323,13 +319,13 @@ def test_the_command_line_says_what_does_not_hold(line: int, signing: SigningKey
     path, key = tmp_path / "evidence.zip", tmp_path / "key.pem"
     path.write_bytes(made()[:-1])
     key.write_bytes(pem(signing.public.statements))
-    assert not run(path, options_of(str(key), None, None), said.append)
+    assert not run(path, options_of([str(key)], None, None), said.append)
     assert said[-1].startswith("DOES NOT HOLD")
     assert not run(tmp_path / "nowhere", Options(), said.append)
     assert said[-1].startswith("cannot be read")
     key.write_text("no key")
     with pytest.raises(ValueError, match="PEM"):
-        options_of(str(key), None, None)
+        options_of([str(key)], None, None)
 
 
 def test_old_versions_have_bundles_too(line: int) -> None:
