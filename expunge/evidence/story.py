@@ -22,7 +22,7 @@ def story(opened: Opened) -> str:
 
 def publication(opened: Opened) -> dict[str, Any]:
     """What the log tells of the version, which is what the report says."""
-    report, version, lineage = opened.report, opened.report["version"], opened.report["lineage"]
+    version, lineage = opened.report["version"], opened.report["lineage"]
     published = one(opened, "version.published", version=version["version"])
     told = (published["weights"], published["manifest"], published["excluded"])
     if told != (version["weights_sha256"], lineage["manifest_sha256"], lineage["excluded_ordinals_sha256"]):
