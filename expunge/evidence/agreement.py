@@ -14,8 +14,8 @@ def attestations(opened: Opened) -> str:
     for kind, predicate_type in bundle.PREDICATES.items():
         name = bundle.attestation(kind)
         stated = opened.envelope(name, dsse.IN_TOTO)
-        subject = [{"name": f"{version}.safetensors", "digest": {"sha256": digest}}]
-        if stated["subject"] != subject or stated["predicateType"] != predicate_type:
+        expected = dsse.statement(f"{version}.safetensors", digest, predicate_type, stated["predicate"])
+        if stated != expected:
             raise Fault(f"{name} is about something else than this version")
         opened.attested[kind] = stated["predicate"]
     (byproduct,) = opened.attested["provenance"]["runDetails"]["byproducts"]
@@ -78,7 +78,7 @@ def difference(stated: Any, expected: Any, at: str = "") -> str | None:
 def metrics(opened: Opened) -> None:
     """The verdicts stand alone as they stand in the report, and the version's is one of them."""
     verdicts = opened.report["attempts_at_a_verdict"]
-    if opened.read(bundle.METRICS) != verdicts:
+    if difference(opened.read(bundle.METRICS), verdicts) is not None:
         raise Fault(f"{bundle.METRICS} has other verdicts than the report")
     if opened.report["verdict"] not in verdicts:
         raise Fault(f"{bundle.REPORT}: the verdict is none of the batch's")

@@ -71,8 +71,8 @@ def compare(old: Path, new: Path, keys: Sequence[str], proof: Path | None, say: 
     if len(known) < len(fingerprints):
         raise ValueError("a fingerprint does not tell who signed a checkpoint: give the key's PEM file by --key")
     try:
-        found = [head(text_of(path), str(path), known, OLD_KEY)[0] for path in (old, new)]
-        told = agree(*found, (str(old), str(new)), proof_of(proof) if proof is not None else None)
+        one, other = (head(text_of(path), str(path), known, OLD_KEY)[0] for path in (old, new))
+        told = agree(one, other, (str(old), str(new)), proof_of(proof) if proof is not None else None)
     except Fault as fault:
         say(f"DOES NOT HOLD  {fault}")
         return False

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from expunge.evidence import claims
-from expunge.evidence.agreement import agrees
+from expunge.evidence import bundle, claims
+from expunge.evidence.agreement import agrees, difference
 from expunge.evidence.fault import Fault
 from expunge.evidence.measured import measured_sha256
 from expunge.evidence.opened import Opened
@@ -14,6 +14,7 @@ def story(opened: Opened) -> str:
     published = publication(opened)
     recorded = judgement(opened, published["verdict"])
     committed = tickets(opened, published["tickets"])
+    timeline(opened)
     agrees(opened, "provenance", claims.provenance(opened.report, committed))
     tied = "" if recorded.get("measured") else " (recorded by a release that did not log what was measured)"
     answered = len(opened.report["lineage"]["tickets"])
@@ -44,6 +45,14 @@ def judgement(opened: Opened, verdict_id: int) -> dict[str, Any]:
     if recorded.get("measured") not in (None, measured_sha256(verdict)):
         raise Fault("the log's verdict rests on other measurements than the report's")
     return recorded
+
+
+def timeline(opened: Opened) -> None:
+    """Each event of the report's timeline is the log's, word for word."""
+    told = {event["seq"]: event for event in opened.events}
+    for event in opened.report["timeline"]:
+        if event["seq"] not in told or difference(event, told[event["seq"]]) is not None:
+            raise Fault(f"{bundle.REPORT}: event {event['seq']} of the timeline is not what the log tells")
 
 
 def tickets(opened: Opened, answered: list[str]) -> dict[str, str]:

@@ -146,13 +146,15 @@ def entries(opened: Opened) -> str:
     """Every event of the slice is in the tree that the checkpoint is the head of."""
     log, top = opened.read(bundle.LOG), opened.head
     assert top is not None, "it was read before"
+    if (log["origin"], log["size"]) != (top.origin, top.size):
+        raise Fault(f"{bundle.LOG} is a slice of another log, or of another size, than {bundle.CHECKPOINT}")
     hashes = [bytes.fromhex(each) for each in log["hashes"]]
     for entry in log["entries"]:
         path = [hashes[step] for step in entry["path"]]
         leaf = merkle.leaf_hash(entry["body"].encode())
         if not merkle.included(leaf, entry["seq"] - 1, top.size, path, top.root):
             raise Fault(f"{bundle.LOG}: event {entry['seq']} is not in the log that the checkpoint is the head of")
-        opened.events.append(json.loads(entry["body"]))
+        opened.events.append({"seq": entry["seq"]} | json.loads(entry["body"]))
     return f"{len(opened.events)} events, each in the log"
 
 

@@ -180,7 +180,8 @@ def test_what_is_nested_too_deeply_is_found(line: int, signing: SigningKeys) -> 
         """A log of one event, and its head."""
         head = notes.Checkpoint(head_of(made()).origin, 1, merkle.leaf_hash(DEEP))
         files[bundle.CHECKPOINT] = shown(signing, head).encode()
-        files[bundle.LOG] = bundle.line({"hashes": [], "entries": [{"seq": 1, "body": DEEP.decode(), "path": []}]})
+        log = {"origin": head.origin, "size": 1, "hashes": []}
+        files[bundle.LOG] = bundle.line(log | {"entries": [{"seq": 1, "body": DEEP.decode(), "path": []}]})
         del files[bundle.EARLIER]
 
     assert fault(forged(signing, event)) == "log: a part is not of the form that it has in a bundle (RecursionError)"
@@ -235,6 +236,8 @@ def set_in(*path: Any, to: Any) -> Callable[[Any], None]:
         ("report.json", ["version", "weights_sha256"], "0" * 64, "about another version than the manifest"),
         ("report.json", ["verdict", "weights_sha256"], "0" * 64, "on other weights than those published"),
         ("report.json", ["verdict", "statistics", "ue", "low"], -0.01, "the measurements that the provenance names"),
+        ("report.json", ["timeline", 0, "actor"], "nobody", "of the timeline is not what the log tells"),
+        ("log.json", ["entries", 1], {"seq": 1}, "a part is not of the form"),
         ("report.json", ["lineage", "manifest_sha256"], "0" * 64, "other data than the report"),
         (
             "report.json",
@@ -258,6 +261,8 @@ def set_in(*path: Any, to: Any) -> Callable[[Any], None]:
             "retrained",
             "bom.cdx.json tells of another making than the report",
         ),
+        ("log.json", ["origin"], "example.com/another", "log.json is a slice of another log"),
+        ("log.json", ["size"], 1, "log.json is a slice of another log, or of another size, than checkpoint.txt"),
         ("log.json", ["entries", 0, "seq"], 1, "is not in the log that the checkpoint is the head of"),
         ("log.json", ["entries", 0, "body"], "{}", "is not in the log that the checkpoint is the head of"),
         ("log.json", ["hashes", 0], "00" * 32, "is not in the log that the checkpoint is the head of"),
@@ -269,6 +274,8 @@ def set_in(*path: Any, to: Any) -> Callable[[Any], None]:
         "version",
         "verdict",
         "measured",
+        "timeline",
+        "entry",
         "manifest",
         "policy",
         "estimate",
@@ -277,6 +284,8 @@ def set_in(*path: Any, to: Any) -> Callable[[Any], None]:
         "metrics",
         "bom",
         "kind",
+        "log",
+        "log-size",
         "seq",
         "body",
         "path",
@@ -294,6 +303,7 @@ def test_parts_that_disagree_are_found_though_all_are_signed(
 @pytest.mark.parametrize(
     ("kind", "path", "to", "expected"),
     [
+        ("svr", ["_type"], "https://in-toto.io/Statement/v0.1", "svr.dsse.json is about something else"),
         ("svr", ["subject", 0, "digest", "sha256"], "0" * 64, "svr.dsse.json is about something else"),
         ("provenance", ["predicateType"], "another", "provenance.dsse.json is about something else"),
         ("provenance", ["predicate", "buildDefinition", "buildType"], "urn:expunge:retrained:v1", "buildType"),
@@ -327,6 +337,7 @@ def test_parts_that_disagree_are_found_though_all_are_signed(
         ),
     ],
     ids=[
+        "type",
         "subject",
         "predicate",
         "making",
