@@ -56,6 +56,7 @@ app.add_typer(tickets.app, name="tickets", help="Submit deletion tickets and fol
 app.add_typer(policies.app, name="policy", help="Read and change a model's thresholds, ladder and limits.")
 app.add_typer(schedules.app, name="schedules", help="Retrain on a cron schedule.")
 app.add_typer(webhooks.app, name="webhooks", help="Be told of what happens, and see how the calls went.")
+audit.app.command()(evidence.compare)
 app.add_typer(audit.app, name="audit", help="Why a version may be trusted, and whether the log was tampered with.")
 
 

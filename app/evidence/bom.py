@@ -14,7 +14,7 @@ TASK = "classification"
 
 
 def bom(report: Report) -> dict[str, Any]:
-    """The whole document. The same version gives the same bytes."""
+    """The whole document. The same report gives the same bytes under one release, which is named as the tool."""
     version, lineage = report.version, report.lineage
     data = f"dataset:{lineage.manifest_sha256}"
     serial = uuid.uuid5(uuid.NAMESPACE_URL, f"urn:expunge:bom:{version.version}:{version.weights_sha256}")

@@ -9,9 +9,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app import checkpoints
-from app.tables import AuditEvent, Checkpoint, Obligation, Version
+from app.tables import AuditEvent, Checkpoint, Obligation, SigningKey, Version
 from app.tree import Tree
-from expunge.evidence import merkle
+from expunge.evidence import claims, merkle
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Slice:
     hashes: list[str]
     head: Checkpoint
     earlier: Checkpoint | None
+    earlier_key: str | None
+    """PEM of the key that signed it, where that is another than the head's."""
     consistency: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -31,13 +33,11 @@ class Slice:
     @property
     def commitments(self) -> dict[str, str]:
         """Of each ticket that the slice tells the acceptance of, the commitment to the ids that it named."""
-        events = [json.loads(entry["body"]) for entry in self.entries]
-        found = {e["ticket"]: e["data"].get("commitment") for e in events if e["kind"] == "ticket.accepted"}
-        return {ticket: committed for ticket, committed in found.items() if committed is not None}
+        return claims.commitments(json.loads(entry["body"]) for entry in self.entries)
 
 
 def slice_of(session: Session, version: Version) -> Slice:
-    """Everything that is told of the version's batch, and the acceptance of each ticket it answers.
+    """Everything that is told of the version's batch, and the acceptance of each ticket that it answers.
 
     Raises `NotConfigured` where the installation cannot sign; to be called before anything is written.
     """
@@ -57,23 +57,28 @@ def slice_of(session: Session, version: Version) -> Slice:
         for row in rows
     ]
     proof = merkle.consistency(tree.node, earlier.size, head.size) if earlier is not None else []
-    return Slice(entries, [step.hex() for step in places], head, earlier, [step.hex() for step in proof])
+    old_key = session.get_one(SigningKey, earlier.key).statements if earlier and earlier.key != head.key else None
+    return Slice(entries, [step.hex() for step in places], head, earlier, old_key, [step.hex() for step in proof])
 
 
 def told_of(version: Version) -> Any:
-    """The events of its batch, and the acceptance of each ticket that it answers."""
-    tickets = select(Obligation.ticket_id).where(Obligation.version_id == version.id)
+    """The events of its batch, the acceptance of each ticket that it answers, and the end of later batches that found nothing
+    left to forget: it answers their tickets too."""
+    mine = Obligation.version_id == version.id
+    tickets = select(Obligation.ticket_id).where(mine)
     accepted = (AuditEvent.kind == "ticket.accepted") & AuditEvent.ticket_id.in_(tickets)
-    query = select(AuditEvent.seq, AuditEvent.body).where(or_(AuditEvent.batch_id == version.batch_id, accepted))
-    return query.order_by(AuditEvent.seq)
+    batches = select(Obligation.batch_id).where(mine)
+    ended = (AuditEvent.kind == "batch.cancelled") & AuditEvent.batch_id.in_(batches)
+    query = select(AuditEvent.seq, AuditEvent.body)
+    return query.where(or_(AuditEvent.batch_id == version.batch_id, accepted, ended)).order_by(AuditEvent.seq)
 
 
 def before(session: Session, head: Checkpoint, seq: int) -> Checkpoint | None:
-    """The newest checkpoint of the same log and key that was signed before event `seq`: what was told then still stands."""
-    query = select(Checkpoint).where(
-        Checkpoint.origin == head.origin, Checkpoint.key == head.key, Checkpoint.size < seq
-    )
-    return session.scalar(query.where(Checkpoint.size > 0).order_by(Checkpoint.size.desc()).limit(1))
+    """The newest checkpoint of the same log that was signed before event `seq`, by whichever key: what was told then still
+    stands."""
+    query = select(Checkpoint).where(Checkpoint.origin == head.origin, Checkpoint.size < seq, Checkpoint.size > 0)
+    ours_first = (Checkpoint.key == head.key).desc()
+    return session.scalar(query.order_by(Checkpoint.size.desc(), ours_first).limit(1))
 
 
 def entry(session: Session, ticket_id: UUID, kind: str) -> dict[str, Any] | None:

@@ -25,9 +25,12 @@ class Evidence:
 
 
 def gather(session: Session, version: Version) -> Evidence:
-    """Raises `NotConfigured` where the installation cannot sign. To be called before anything is written."""
-    log = slice_of(session, version)
-    return Evidence(evidence.report(session, version), log)
+    """Raises `NotConfigured` where the installation cannot sign. To be called before anything is written.
+
+    The report is read first: a ticket that is answered in between is in the slice and not in the report, never the other way.
+    """
+    report = evidence.report(session, version)
+    return Evidence(report, slice_of(session, version))
 
 
 def attested(found: Evidence) -> dict[str, dict[str, Any]]:
@@ -42,7 +45,8 @@ def how_to_check(version: str, fingerprint: str) -> str:
 
 
 def build(found: Evidence) -> bytes:
-    """The archive. The same version and checkpoint give the same bytes."""
+    """The archive. The same report and checkpoint give the same bytes, as long as one release exports them; the report itself
+    tells of some things as they stand when it is read, such as what was served since and what still holds the samples."""
     report, pair = found.report, signing.keys()
     version, digest = report.version.version, report.version.weights_sha256
     files = {
@@ -50,7 +54,7 @@ def build(found: Evidence) -> bytes:
         bundle.REPORT: (report.model_dump_json(indent=1) + "\n").encode(),
         "report.html": pages.standalone("audit.html", {"report": report}).encode(),
         "report.pdf": paper.pdf(report),
-        "metrics.json": bundle.line([verdict.model_dump(mode="json") for verdict in report.attempts_at_a_verdict]),
+        bundle.METRICS: bundle.line([verdict.model_dump(mode="json") for verdict in report.attempts_at_a_verdict]),
         bundle.BOM: bundle.line(bom(report)),
         bundle.WEIGHTS: bundle.line(signature(attestations.weights_file(report), digest)),
         bundle.LOG: bundle.line(found.log.as_json()),
@@ -60,6 +64,8 @@ def build(found: Evidence) -> bytes:
     }
     if found.log.earlier is not None:
         files[bundle.EARLIER] = found.log.earlier.note.encode()
+    if found.log.earlier_key is not None:
+        files[bundle.EARLIER_KEY] = found.log.earlier_key.encode()
     for kind, envelope in attested(found).items():
         files[bundle.attestation(kind)] = bundle.line(envelope)
     return archive.pack(bundle.sealed(files, version, digest, pair))

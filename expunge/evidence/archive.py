@@ -17,11 +17,24 @@ EPOCH = (0, (1980 - 1980) << 9 | 1 << 5 | 1)
 """Midnight of 1 January 1980, where the format's time begins."""
 MADE_ON_UNIX = 3 << 8 | VERSION
 MODE = 0o100644 << 16
-LARGEST = 2**32 - 1
+LARGEST, MOST = 2**32 - 1, 2**16 - 1
+UNREADABLE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    UnicodeError,
+    zlib.error,
+    struct.error,
+)
+"""What reading an archive raises that somebody has altered."""
 
 
 def pack(files: dict[str, bytes]) -> bytes:
-    """The archive. Raises `ValueError` when it would be larger than the format's 4 GiB."""
+    """The archive. Raises `ValueError` when it would be larger than the format's 4 GiB, or have more files than it counts."""
+    if len(files) > MOST:
+        raise ValueError(f"a bundle has {MOST} files at most")
     out, index = io.BytesIO(), io.BytesIO()
     for name in sorted(files):
         data, encoded, offset = files[name], name.encode(), out.tell()
@@ -42,19 +55,15 @@ def unpack(data: bytes) -> dict[str, bytes]:
     """The files of an archive that `pack` made. Raises `ValueError` for any other."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > len(data):
+            entries = archive.infolist()
+            if any(entry.compress_type != STORED for entry in entries):
+                raise ValueError("the archive is not as it was made: something in it is compressed")
+            if sum(entry.file_size for entry in entries) > len(data):
                 raise ValueError("the archive says that its files are larger than it is")
-            found = {name: archive.read(name) for name in archive.namelist()}
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        zlib.error,
-        struct.error,
-    ) as error:
+            found = {entry.filename: archive.read(entry) for entry in entries}
+        again = pack(found)
+    except UNREADABLE as error:
         raise ValueError(f"this is no archive that can be read ({type(error).__name__})") from None
-    if pack(found) != data:
+    if again != data:
         raise ValueError("the archive is not as it was made: a byte outside its files was changed")
     return found

@@ -15,7 +15,10 @@ WEIGHTS = "weights.sig"
 LOG = "log.json"
 CHECKPOINT = "checkpoint.txt"
 EARLIER = "checkpoint-before.txt"
+METRICS = "metrics.json"
 STATEMENTS_KEY, WEIGHTS_KEY = "keys/statements.pem", "keys/weights.pem"
+EARLIER_KEY = "keys/earlier.pem"
+"""What the earlier checkpoint is signed with, where that is another key."""
 MODEL_SIGNATURE = "https://model_signing/signature/v1.0"
 PREDICATES = {
     "provenance": "https://slsa.dev/provenance/v1",

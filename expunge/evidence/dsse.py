@@ -35,7 +35,7 @@ def opened(found: Any, kind: str, verify: Callable[[bytes, bytes], bool]) -> Any
     """The JSON inside, once one of its signatures holds.
 
     Raises:
-        ValueError: it is no envelope, holds another kind of payload, or no signature on it is by this key.
+        ValueError: it is no envelope, it holds another kind of payload or no JSON, or no signature on it is by this key.
     """
     try:
         named, payload = found["payloadType"], base64.b64decode(found["payload"], validate=True)
@@ -46,7 +46,10 @@ def opened(found: Any, kind: str, verify: Callable[[bytes, bytes], bool]) -> Any
         raise ValueError(f"the envelope holds {named}, not {kind}")
     if not any(verify(encoding(named, payload), signature) for signature in signatures):
         raise ValueError("no signature on the envelope is by this key")
-    return json.loads(payload)
+    try:
+        return json.loads(payload)
+    except RecursionError:
+        raise ValueError("what is signed is nested too deeply to be read") from None
 
 
 def statement(name: str, sha256: str, predicate_type: str, predicate: dict[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,11 @@ Public halves travel as PEM. A key's fingerprint is the SHA-256 of its DER encod
 import hashlib
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 # The order of P-256's group: a private key lies between 1 and this less 1.
@@ -27,25 +28,15 @@ class PublicKeys:
     @classmethod
     def read(cls, statements: bytes, weights: bytes) -> "PublicKeys":
         """From two PEM texts. Raises `ValueError` where one is none, or of another kind."""
-        first, second = serialization.load_pem_public_key(statements), serialization.load_pem_public_key(weights)
-        if not isinstance(first, Ed25519PublicKey):
-            raise ValueError("statements are signed with an Ed25519 key, and this is none")  # noqa: TRY004 - of bytes, not types
+        second = loaded(weights)
         if not isinstance(second, ec.EllipticCurvePublicKey) or second.curve.name != "secp256r1":
             raise ValueError("weights are signed with a key on P-256, and this is none")
-        return cls(first, second)
-
-    @staticmethod
-    def statements_fingerprint(statements: bytes) -> str:
-        """Of a PEM text. Raises `ValueError` where it is none."""
-        key = serialization.load_pem_public_key(statements)
-        if not isinstance(key, Ed25519PublicKey):
-            raise ValueError("statements are signed with an Ed25519 key, and this is none")  # noqa: TRY004 - as in `read`
-        return fingerprint(key)
+        return cls(statements_key(statements), second)
 
     @property
     def raw(self) -> bytes:
         """The Ed25519 key's 32 bytes, as signed notes have them."""
-        return self.statements.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        return raw(self.statements)
 
     @property
     def fingerprint(self) -> str:
@@ -54,11 +45,7 @@ class PublicKeys:
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether an Ed25519 signature is over this message."""
-        try:
-            self.statements.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
+        return signed_by(self.statements, message, signature)
 
     def verify_weights(self, message: bytes, signature: bytes) -> bool:
         """Whether an ECDSA signature with SHA-256 is over this message."""
@@ -92,6 +79,34 @@ class SigningKeys:
 
 def derived(secret: bytes, purpose: bytes, length: int) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=purpose).derive(secret)
+
+
+def loaded(pem: bytes) -> PublicKeyTypes:
+    """The public key of a PEM text. Raises `ValueError` where it is none that is known here."""
+    try:
+        return serialization.load_pem_public_key(pem)
+    except UnsupportedAlgorithm:
+        raise ValueError("this is a key of a kind that nothing here is signed with") from None
+
+
+def statements_key(pem: bytes) -> Ed25519PublicKey:
+    """The key for statements and checkpoints out of its PEM text. Raises `ValueError` where it is none."""
+    key = loaded(pem)
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("statements are signed with an Ed25519 key, and this is none")  # noqa: TRY004 - of bytes, not types
+    return key
+
+
+def raw(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def signed_by(key: Ed25519PublicKey, message: bytes, signature: bytes) -> bool:
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def pem(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> bytes:

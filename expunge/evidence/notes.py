@@ -14,6 +14,10 @@ ED25519 = b"\x01"
 DASH = "— "
 
 
+class OtherKey(ValueError):
+    """The note has no signature of the key asked about."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A tree head: so many leaves, with this root, of the log that calls itself `origin`."""
@@ -54,7 +58,8 @@ def opened(note: str, name: str, public: bytes, verify: Callable[[bytes, bytes],
     """The text of a note that the named key signed. Signatures of other keys, such as witnesses', are passed over.
 
     Raises:
-        ValueError: it is no note, the key did not sign it, or the signature is over another text.
+        OtherKey: the key did not sign it.
+        ValueError: it is no note, or the signature is over another text.
     """
     text, blank, signatures = note.rpartition("\n\n")
     text += "\n"
@@ -73,7 +78,7 @@ def opened(note: str, name: str, public: bytes, verify: Callable[[bytes, bytes],
             if not verify(text.encode(), signature[4:]):
                 raise ValueError("the note's signature is not over this text")
             return text
-    raise ValueError(f"the note is not signed by the key of {name}")
+    raise OtherKey(f"the note is not signed by the key of {name}")
 
 
 def read(text: str) -> Checkpoint:

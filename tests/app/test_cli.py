@@ -15,7 +15,7 @@ from rich.console import Console
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
-from app import cli
+from app import checkpoints, cli
 from app.cli import approvals, audit, console, datasets, models, policies, schedules, service, tickets, webhooks
 from app.config import settings
 from app.db import transaction
@@ -23,7 +23,7 @@ from app.errors import ServiceError
 from app.policy import PolicyBody
 from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEndpoint
 from expunge import Client, ExpungeError, Quarantined, Retry, Unauthenticated
-from expunge.evidence.keys import SigningKeys
+from expunge.evidence.keys import SigningKeys, pem
 from expunge.sync import paging
 from tests.app import story, test_banks, test_exposure
 from tests.app.signing import signing
@@ -429,6 +429,9 @@ class TestEvidence:
         assert run("verify", str(tmp_path / "nowhere.zip")).exit_code == 1
         with pytest.raises(ServiceError, match="cannot be read"):
             run("verify", str(tmp_path / "nowhere.zip"), "--checkpoint", str(tmp_path / "none"))
+        (tmp_path / "head").write_bytes(b"\xff")
+        with pytest.raises(ServiceError, match=r"head: this is no text in UTF-8\.$"):
+            run("verify", str(tmp_path / "nowhere.zip"), "--checkpoint", str(tmp_path / "head"))
         (tmp_path / "key.pem").write_text("no key")
         with pytest.raises(ServiceError, match=r"key\.pem"):
             run("verify", str(tmp_path / "nowhere.zip"), "--key", str(tmp_path / "key.pem"))
@@ -438,6 +441,24 @@ class TestEvidence:
         run("audit", "checkpoint", "--to", str(tmp_path / "head"))
         assert (tmp_path / "head").read_text() in shown
         assert signing.public.fingerprint in run("audit", "keys").output
+
+    def test_two_checkpoints_are_held_against_each_other(self, run: Run, signing: SigningKeys, tmp_path: Path) -> None:
+        old, new, key, proof = (str(tmp_path / name) for name in ("old", "new", "key.pem", "proof.json"))
+        run("audit", "checkpoint", "--to", old)
+        run(*SUBMIT, "--sample", "s-0001")
+        with transaction() as session:
+            Path(new).write_text(checkpoints.sign(session).note)
+        Path(key).write_bytes(pem(signing.public.statements))
+        sizes = [int(Path(file).read_text().split("\n")[1]) for file in (old, new)]
+        with transaction() as session:
+            path = [step.hex() for step in checkpoints.consistency(session, *sizes)]
+        Path(proof).write_text(json.dumps({"first": sizes[0], "second": sizes[1], "path": path}))
+        held = run("audit", "compare", old, new, "--key", key, "--proof", proof)
+        assert (held.exit_code, f"{new} goes on from {old}" in held.output) == (0, True)
+        unproven = run("audit", "compare", old, new, "--key", key)
+        assert (unproven.exit_code, f"first={sizes[0]}&second={sizes[1]}" in unproven.output) == (1, True)
+        with pytest.raises(ServiceError, match="PEM file"):
+            run("audit", "compare", old, new, "--key", signing.public.fingerprint)
 
     def test_what_was_served(self, run: Run) -> None:
         assert "held nothing" in run("audit", "serving", "m").output

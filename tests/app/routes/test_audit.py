@@ -9,7 +9,7 @@ import pytest
 from app.auth import Scope
 from app.db import transaction
 from app.tables import Version
-from expunge.evidence import bundle, dsse
+from expunge.evidence import bundle, claims, dsse
 from expunge.evidence.keys import SigningKeys
 from expunge.evidence.verify import verify
 from tests.app import story
@@ -82,7 +82,7 @@ def test_what_the_attestations_claim(line: int, http: TestClient) -> None:
         "EXPUNGE_APPROXIMATE_UPDATE",
         "EXPUNGE_MU_WITHIN_THRESHOLD",
     ]
-    assert "EXPUNGE_TRAINED_WITHOUT_FORGOTTEN_SAMPLES" in predicate("m-v1", "svr")["properties"]
+    assert claims.WITHOUT in predicate("m-v1", "svr")["properties"]
     inputs = [each["name"] for each in predicate("m-v2", "provenance")["buildDefinition"]["resolvedDependencies"]]
     assert inputs[:3] == ["manifest of people", "ordinals left out of training", "m-v1.safetensors"]
     assert inputs[3].startswith("ids named by ticket")
