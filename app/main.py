@@ -18,13 +18,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.access import Access
-from app.auth import identify, visitor
+from app.auth import IN_A_SESSION, identify, visitor
 from app.config import settings
 from app.db import bound, check_schema, engine, too_slow
 from app.description import describe
-from app.errors import Invalid, NotFound, ServiceError, TooLarge, TooSlow, Unavailable, Unprocessable, pointer, words
+from app.errors import (
+    Invalid,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    TooSlow,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+    pointer,
+    words,
+)
 from app.headers import Headers
-from app.pages import is_page
+from app.pages import is_page, preferred
 from app.routes import (
     approvals,
     audit,
@@ -155,7 +166,17 @@ def problem(error: ServiceError, errors: list[dict[str, str]] | None = None) -> 
 
 def refusal(request: Request, error: ServiceError, errors: list[dict[str, str]] | None = None) -> Response:
     """One error, as a page where a person sits before it."""
+    if isinstance(error, Unauthenticated) and asks_with_a_browser(request):
+        return shell.to_sign_in(request)
     return shell.failed(request, error) if is_page(request.url.path) else problem(error, errors)
+
+
+def asks_with_a_browser(request: Request) -> bool:
+    """Whether somebody who may have been sent a link opens it: a program sends a key, or does not prefer HTML."""
+    reads = request.method == "GET" and "authorization" not in request.headers
+    linked = getattr(request.scope.get("route"), "path", None) in IN_A_SESSION
+    wants = preferred(request.headers.get("accept", ""), ["application/json", "text/html"]) == "text/html"
+    return reads and linked and wants
 
 
 async def on_service_error(request: Request, error: Exception) -> Response:

@@ -219,7 +219,12 @@ MayWatch = Annotated[Visit, Security(seated, scopes=[Scope.METRICS_READ])]
 
 
 async def sign_in_first(request: Request, _: Exception) -> Response:
-    """To the sign-in page, and back afterwards. What a page asks for by itself takes the whole page there."""
+    """To the sign-in page, and back afterwards."""
+    return to_sign_in(request)
+
+
+def to_sign_in(request: Request) -> Response:
+    """What a page asks for by itself takes the whole page there."""
     path = request.url.path if request.method in SAFE and request.url.path != "/" else ""
     to = "/ui/sign-in" + (f"?next={quote(path)}" if path else "")
     if "hx-request" in request.headers:

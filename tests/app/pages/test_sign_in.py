@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 from sqlalchemy.exc import OperationalError
 
@@ -13,7 +14,7 @@ from app.main import app
 from app.tables import ApiKey, WebSession
 from tests.app import story
 from tests.app.conftest import Caller
-from tests.app.pages.browser import HERE, Browser, text
+from tests.app.pages.browser import HERE, Browser, text, typed
 from tests.app.pages.conftest import SignedIn
 
 
@@ -325,3 +326,22 @@ class TestFrame:
         assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cache-control"] == "no-store"
         assert HERE["Accept"] == "text/html"
+
+
+def test_a_link_to_a_report_leads_to_the_sign_in_and_back(database: str) -> None:
+    story.dataset()
+    story.trained()
+    browser = Browser()
+    answer = browser.get("/models/m-v1/audit")
+    assert answer.status_code == 303
+    asked = browser.follow(answer)
+    assert typed(asked, "next") == "/models/m-v1/audit"
+    back = browser.http.post(
+        "/ui/sign-in", data={"key": story.key("reviewer", Scope.AUDIT_READ), "next": "/models/m-v1/audit"}
+    )
+    assert browser.follow(back).status_code == 200
+    program = TestClient(app).get(
+        "/models/m-v1/audit", headers={"Accept": "text/html", "Authorization": "Bearer exp_a_b"}
+    )
+    assert program.status_code == 401
+    assert TestClient(app).get("/models/m-v1/audit").status_code == 401
