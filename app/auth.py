@@ -123,6 +123,12 @@ class Door:
         self.known.add(seen)
         return who
 
+    def hold(self, address: str) -> None:
+        """Raise `TooMany` for an address with too many refusals."""
+        wait = self.refusals.wait((address,), settings().refusals_per_minute)
+        if wait:
+            raise too_many_refused(wait)
+
     def refuse(self, address: str) -> None:
         """Count a refusal; from an address with too many, say so instead of what was wrong."""
         wait = self.refusals.take((address,), settings().refusals_per_minute)
@@ -210,7 +216,10 @@ def reads_in_a_session(request: Request) -> bool:
 
 
 def is_plain(request: Request) -> bool:
-    """Whether the browser speaks to this very machine without TLS: the one case where a cookie may do without it."""
+    """Whether the browser speaks to this very machine without TLS: the one case where a cookie may do without it. A proxy that
+    speaks TLS to browsers may send them on with a name of its own, so the public address counts as well."""
+    if (settings().public_url or "").startswith("https:"):
+        return False
     return request.url.scheme == "http" and request.url.hostname in LOOPBACK
 
 

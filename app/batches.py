@@ -215,13 +215,22 @@ def locked(session: Session, batch_id: UUID) -> Batch:
 
 
 def cancel(session: Session, batch_id: UUID, why: str, by: str) -> Batch:
-    """Take back a training that was ordered and not begun. Raises `NotFound`, or `Conflict` for one that was begun, and for
-    one that holds tickets: they are owed an answer, and the next batch would only take them again."""
-    batch = locked(session, batch_id)
-    if batch.state is not BatchState.READY:
-        raise Conflict(f"The batch is {batch.state}; only one that waits for a worker can be cancelled.")
+    """Take back a retrain that was ordered and that no worker has. Raises `NotFound`, or `Conflict` for any other; for one that
+    holds tickets, which are owed an answer; and for one that an approver wants in place of an update."""
+    seen = get(session, batch_id)
+    session.execute(select(Model.id).where(Model.id == seen.model_id).with_for_update(key_share=True))
+    # Not waited for: a worker that has begun with the batch locks it before the model.
+    ready = select(Batch).where(Batch.id == batch_id, Batch.state == BatchState.READY).with_for_update(skip_locked=True)
+    batch = session.scalar(ready.execution_options(populate_existing=True))
+    if batch is None:
+        session.refresh(seen)
+        raise Conflict(f"The batch is {seen.state}; only one that waits for a worker can be cancelled.")
+    if batch.kind is BatchKind.TRAIN:
+        raise Conflict("It is the model's first training, and its tickets could only wait without one. Let it run.")
     if session.scalar(select(Obligation.ticket_id).where(Obligation.batch_id == batch_id).limit(1)) is not None:
         raise Conflict("The batch holds tickets, which are owed an answer. Let it run.")
+    if consent.wants_retrain(session, batch.model_id):
+        raise Conflict("An approver refused an update of tickets that wait and wants a retrain instead. Let it run.")
     move(batch, BatchState.CANCELLED)
     batch.finished_at, batch.step, batch.failure = func.now(), None, f"cancelled by {by}: {why}"
     audit.append(session, "batch.withdrawn", by, batch_id=batch_id, model_id=batch.model_id, why=why)

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import httpx
 import structlog
@@ -37,18 +37,23 @@ class Begun:
     state: str
     nonce: str
     verifier: str
+    following: str
+    """Where to, once it is done. The browser's own word, as the query's would be: to be looked at before it is followed."""
 
     @classmethod
-    def new(cls) -> "Begun":
-        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48))
+    def new(cls, following: str) -> "Begun":
+        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48), following)
 
     @classmethod
     def of(cls, cookie: str) -> "Begun | None":
-        parts = cookie.split(".")
-        return cls(*parts) if len(parts) == 3 and all(parts) and cookie.isascii() else None
+        parts = cookie.split(".", 3)
+        if len(parts) != 4 or not all(parts) or not cookie.isascii():
+            return None
+        state, nonce, verifier, following = parts
+        return cls(state, nonce, verifier, unquote(following))
 
     def as_cookie(self) -> str:
-        return f"{self.state}.{self.nonce}.{self.verifier}"
+        return f"{self.state}.{self.nonce}.{self.verifier}.{quote(self.following)}"
 
     @property
     def challenge(self) -> str:

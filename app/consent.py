@@ -94,6 +94,14 @@ def consented_to(kind: BatchKind) -> ColumnElement[bool]:
     return select(Approval.id).where(Approval.id == Obligation.approval_id, given, fits).exists()
 
 
+def wants_retrain(session: Session, model_id: int) -> bool:
+    """Whether an approver refused an update and wants a retrain instead, of which tickets are still owed."""
+    owed = (Obligation.model_id == model_id) & Obligation.state.in_(OWED)
+    asked = (Approval.state == ApprovalState.REFUSED) & (Approval.instead == Instead.RETRAIN)
+    query = select(Approval.id).join(Obligation, Obligation.approval_id == Approval.id).where(owed, asked)
+    return session.scalar(query.limit(1)) is not None
+
+
 def ask(session: Session, model: Model, lacking: ColumnElement[bool], share: float, body: PolicyBody) -> str:
     """Put what lacks an approval into the model's open request, or a new one; returns the sentence for whoever waits."""
     expire(session, model)

@@ -32,6 +32,10 @@ class Forbidden(ServiceError):
     status, code, title = 403, "forbidden", "The key lacks a scope"
 
 
+class ForeignForm(Forbidden):
+    code, title = "foreign_form", "The form is not one of this session's pages"
+
+
 class SecondPerson(Forbidden):
     code, title = "second_person", "Somebody else must decide"
 

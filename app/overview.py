@@ -14,6 +14,7 @@ from app.due import Deferral
 from app.scopes import Scope
 from app.tables import (
     Approval,
+    ApprovalState,
     Batch,
     BatchState,
     Model,
@@ -82,7 +83,9 @@ def for_operator(session: Session, _: Principal) -> Iterator[Waits]:
 
 def for_approver(session: Session, _: Principal) -> Iterator[Waits]:
     """What takes effect once a second person has decided, and models whose updates were stopped."""
-    asked = session.scalar(select(func.count()).select_from(Approval).where(UNDECIDED)) or 0
+    asked = (
+        session.scalar(select(func.count()).select_from(Approval).where(Approval.state == ApprovalState.REQUESTED)) or 0
+    )
     if asked:
         says = f"{plural(asked, 'request passes', 'requests pass')} a cap and {'waits' if asked == 1 else 'wait'}"
         yield Waits(f"{says} for approval", "/ui/decisions", True)

@@ -144,9 +144,9 @@ def root_of(path: str) -> str:
 
 
 def within(path: str) -> str:
-    """The path, if it is one of our pages, or what these link to; home otherwise. It comes out of a query, so anybody may have
-    written it."""
-    ours = is_page(path) or path.startswith(("/models/", "/deletions/"))
+    """The path with its query, if it is one of our pages, or what these link to; home otherwise. It comes out of a query, so
+    anybody may have written it."""
+    ours = is_page(path.partition("?")[0]) or path.startswith(("/models/", "/deletions/"))
     fine = ours and not path.startswith("//") and path.isprintable() and "\\" not in path
     return path if fine else "/"
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.config import settings
 from app.db import changed
-from app.errors import Forbidden
+from app.errors import ForeignForm
 from app.scopes import Scope
 from app.tables import ApiKey, WebSession
 
@@ -64,9 +64,9 @@ def csrf(token: str) -> str:
 
 
 def check_form(token: str, sent: str) -> None:
-    """Raise `Forbidden` unless the form came from a page of this session."""
+    """Raise `ForeignForm` unless the form came from a page of this session."""
     if not hmac.compare_digest(csrf(token).encode(), sent.encode()):
-        raise Forbidden("The form is not of this session. Open the page again and send it from there.")
+        raise ForeignForm("The form is not of this session. Open the page again and send it from there.")
 
 
 def open_for_key(session: Session, prefix: str) -> str:

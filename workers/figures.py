@@ -52,10 +52,10 @@ def gradient_norms(context: Context, updated: nn.Module, evidence: Evidence) -> 
 
 
 def class_maps(context: Context, task: Task, updated: nn.Module) -> Look:
-    """Of no test image of somebody of whom nothing is left in the training set."""
+    """Of no test image of somebody of whom nothing is left in the training set, whichever update it was that forgot them."""
     subjects = context.problem.train.subjects
-    asked = {subjects[i] for i in task.forget} - {None}
     gone = set(np.union1d(task.tombstoned, task.forget).tolist())
+    asked = {subjects[i] for i in gone} - {None}
     staying = {subject for i, subject in enumerate(subjects) if subject in asked and i not in gone}
     return looks.class_maps(context.parent, updated, context.problem, context.audit.test, asked - staying)
 

@@ -163,7 +163,7 @@ def distance(session: Session, earlier: Version, later: Version) -> Distance:
         anchor_earlier=anchors[0],
         anchor_later=anchors[1],
         path=on_the_way,
-        says=told(earlier, later, updates, len(on_the_way) - updates),
+        says=told(earlier, later, updates, len(on_the_way) - updates, again=came_back(session, earlier, later)),
     )
 
 
@@ -179,8 +179,16 @@ def itself(version: Version) -> Ancestor:
     )
 
 
-def told(earlier: Version, later: Version, updates: int, trainings: int) -> str:
+def came_back(session: Session, earlier: Version, later: Version) -> bool:
+    """Whether the earlier training's weights were served again, and the later version has them or descends from them."""
+    anchors = [versions.anchor(session, v.model_id, v.number) for v in (earlier, later)]
+    return anchors[0].id != anchors[1].id and anchors[0].weights_digest == anchors[1].weights_digest
+
+
+def told(earlier: Version, later: Version, updates: int, trainings: int, *, again: bool) -> str:
     first, last = versions.name_of(earlier), versions.name_of(later)
+    if again:
+        return f"{last} goes back to the training that {first} comes from: its weights were served again."
     many = "1 approximate update" if updates == 1 else f"{updates} approximate updates"
     if trainings == 0:
         return f"{last} descends from the weights of {first} by {many}."

@@ -48,10 +48,17 @@ def configured() -> list[Exporter]:
 def export() -> None:
     """Bring every exporter that is configured up to the log's head, in turns. One that fails waits for the next tick, and holds
     up no other."""
+    failed: Exception | None = None
     for exporter in configured():
         until = monotonic() + SECONDS
-        while advance(exporter, until):
-            pass
+        try:
+            while advance(exporter, until):
+                pass
+        except Exception as error:  # noqa: BLE001 - raised below, when the others have had their turn
+            log.warning("export.interrupted", exporter=exporter.name, error=type(error).__name__)
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def advance(exporter: Exporter, until: float) -> bool:

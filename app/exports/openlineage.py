@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 MISSING = "The extra `lineage` is not installed: pip install 'expunge[lineage]'."
 CLAIMED, PUBLISHED, FAILED = "run.claimed", "version.published", "run.failed"
 ABORTED = {
-    CLAIMED: "its lease was taken away",
+    CLAIMED: "it was put off, or its lease was taken away",
     "run.given_back": "given back",
     "batch.cancelled": "nothing left to forget",
+    "batch.deferred": "inconclusive: its tickets wait for more",
+    "batch.withdrawn": "taken back by an operator",
     "batch.absorbed": "absorbed by another batch",
     "batch.split": "its worker was lost, and the batch split",
     "batch.quarantined": "its worker was lost, and the batch quarantined",

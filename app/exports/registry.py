@@ -121,7 +121,7 @@ class Registry:
                     client.set_model_version_tag(line.model, ours[event], "expunge.lost", "restored from a back-up")
                 if line.current in ours:
                     client.set_registered_model_alias(line.model, self.alias, ours[line.current])
-                elif line.current is None and lost:  # it had no version yet
+                elif lost:  # it had no version yet, or one that was never told here
                     client.delete_registered_model_alias(line.model, self.alias)
 
     @contextmanager

@@ -40,6 +40,8 @@ def estimates(report: dict[str, Any]) -> None:
         if name not in shown or name not in expected:
             raise Fault(f"{bundle.REPORT}: the estimates are not those of the verdict: {name}")
         parts = ("estimate", "low", "high", "n")
+        if shown[name]["claimed"] != (name == "mu" or statistics[name]["n"] >= claims.FEW):
+            raise Fault(f"{bundle.REPORT}: of {name} a rate is claimed of too few samples, or none of enough")
         differ = any(shown[name][part] != statistics[name][part] for part in parts)
         if differ or shown[name]["threshold"] != thresholds.get(name):
             raise Fault(f"{bundle.REPORT}: the estimate of {name} is another than the verdict's")

@@ -14,6 +14,8 @@ from expunge.evidence.dsse import canonical
 from expunge.evidence.measured import measured_sha256
 
 Json = dict[str, Any]
+FEW = 50
+"""Below so many samples no rate is claimed: a contract with `app.policy`."""
 UPDATE = "unlearned"
 """The kind of a version that was not trained: an approximate update of the one before."""
 ESTIMATED = ("mu", "ue")

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from expunge.evidence import merkle, notes
-from expunge.evidence.fault import Fault
+from expunge.evidence.fault import Fault, printable
 from expunge.evidence.given import WHICH_PROOF, Proof, keys_of, proof_of, text_of
 from expunge.evidence.keys import raw, signed_by
 from expunge.evidence.notes import Checkpoint
@@ -74,9 +74,9 @@ def compare(old: Path, new: Path, keys: Sequence[str], proof: Path | None, say: 
         one, other = (head(text_of(path), str(path), known, OLD_KEY)[0] for path in (old, new))
         told = agree(one, other, (str(old), str(new)), proof_of(proof) if proof is not None else None)
     except Fault as fault:
-        say(f"DOES NOT HOLD  {fault}")
+        say(printable(f"DOES NOT HOLD  {fault}"))
         return False
-    say(f"holds          {told}")
+    say(printable(f"holds          {told}"))
     return True
 
 

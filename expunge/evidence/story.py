@@ -13,6 +13,7 @@ def story(opened: Opened) -> str:
     """The log tells of this publication, this verdict and these tickets, and the provenance of all of it."""
     published = publication(opened)
     recorded = judgement(opened, published["verdict"])
+    attempts(opened)
     committed = tickets(opened, published["tickets"])
     timeline(opened)
     agrees(opened, "provenance", claims.provenance(opened.report, committed))
@@ -47,9 +48,27 @@ def judgement(opened: Opened, verdict_id: int) -> dict[str, Any]:
     return recorded
 
 
+def attempts(opened: Opened) -> None:
+    """Every verdict that the log tells of the batch is in the report, in order, and there is no other."""
+    batch, listed = opened.report["batch"], opened.report["attempts_at_a_verdict"]
+    told = [each["data"] for each in opened.events if (each["kind"], each["batch"]) == ("verdict.recorded", batch)]
+    if len(told) != len(listed):
+        raise Fault(f"the log tells of {len(told)} verdicts of the batch, the report of {len(listed)}")
+    for verdict, data in zip(listed, told, strict=True):
+        said = (verdict["rung"], verdict["decision"], verdict["reasons"], verdict["weights_sha256"])
+        if said != (data["rung"], data["decision"], data["reasons"], data["weights"]):
+            raise Fault(f"{bundle.REPORT}: an attempt by {verdict['rung']} is another than the log tells")
+        if data.get("measured") not in (None, measured_sha256(verdict)):
+            raise Fault(f"{bundle.REPORT}: an attempt by {verdict['rung']} rests on other measurements than the log's")
+
+
 def timeline(opened: Opened) -> None:
-    """Each event of the report's timeline is the log's, word for word."""
+    """Each event of the report's timeline is the log's, word for word, and none is left out before its last."""
     told = {event["seq"]: event for event in opened.events}
+    listed = {event["seq"] for event in opened.report["timeline"]}
+    for seq, event in told.items():
+        if event["batch"] == opened.report["batch"] and seq < max(listed, default=0) and seq not in listed:
+            raise Fault(f"{bundle.REPORT}: event {seq} of the batch is left out of the timeline")
     for event in opened.report["timeline"]:
         if event["seq"] not in told or difference(event, told[event["seq"]]) is not None:
             raise Fault(f"{bundle.REPORT}: event {event['seq']} of the timeline is not what the log tells")
@@ -60,7 +79,16 @@ def tickets(opened: Opened, answered: list[str]) -> dict[str, str]:
     nothing left to forget. Each was accepted."""
     listed = [ticket["ticket"] for ticket in opened.report["lineage"]["tickets"]]
     named = set(listed)
-    ended = [event["data"] for event in opened.events if event["kind"] == "batch.cancelled"]
+    published = next(
+        e for e in opened.events if (e["kind"], e["batch"]) == ("version.published", opened.report["batch"])
+    )
+    ended = [
+        event["data"]
+        for event in opened.events
+        if event["kind"] == "batch.cancelled"
+        and event["model"] == published["model"]
+        and event["seq"] > published["seq"]
+    ]
     later = {ticket for data in ended for ticket in data.get("tickets", [])}
     if len(named) < len(listed) or not set(answered) <= named <= later.union(answered):
         raise Fault("the log tells that the version answers other tickets than the report")

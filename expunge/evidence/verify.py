@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from expunge.evidence import bundle, dsse, heads, merkle
 from expunge.evidence.agreement import attestations
 from expunge.evidence.archive import unpack
-from expunge.evidence.fault import Fault
+from expunge.evidence.fault import Fault, printable
 from expunge.evidence.given import WHICH_KEY, WHICH_PROOF, Options, Proof, options_of
 from expunge.evidence.keys import PublicKeys, fingerprint, statements_key
 from expunge.evidence.opened import Opened
@@ -188,12 +188,12 @@ def run(path: Path, options: Options, say: Callable[[str], None]) -> bool:
     try:
         raw = path.read_bytes()
         for name, found in verify(raw, options):
-            say(f"holds          {name}: {found}")
+            say(printable(f"holds          {name}: {found}"))
     except OSError as error:
-        say(f"cannot be read: {error.filename or path}: {error.strerror}")
+        say(printable(f"cannot be read: {error.filename or path}: {error.strerror}"))
         return False
     except Fault as fault:
-        say(f"DOES NOT HOLD  {fault}")
+        say(printable(f"DOES NOT HOLD  {fault}"))
         return False
     return True
 

@@ -48,6 +48,7 @@ class Issuer:
         self.keys.append(public("wrapping", "RS256", RSA_KEY, use="enc"))
         self.status, self.body, self.asked = 200, b"", 0
         self.codes: dict[str, dict[str, str]] = {}
+        self.redeemed: list[str] = []
         self.said: dict[str, Any] = {}
         """Claims that differ from what a sign-in asked for, or an answer of the token endpoint: `status`, `body`."""
 
@@ -74,7 +75,8 @@ class Issuer:
 
     def redeem(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
         """What the token endpoint answers: each code once, to whoever began and can show the verifier and the secret."""
-        asked = self.codes.pop(form.get("code", ""), None)
+        self.redeemed.append(form.get("code", ""))
+        asked = self.codes.pop(self.redeemed[-1], None)
         if asked is None or asked["redirect_uri"] != form.get("redirect_uri"):
             return 400, {"error": "invalid_grant"}
         proof = hashlib.sha256(form.get("code_verifier", "").encode()).digest()

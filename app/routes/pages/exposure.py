@@ -7,7 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from app import exposure
 from app.config import settings
 from app.db import transaction
-from app.errors import ServiceError
+from app.errors import KeyReused, ServiceError
 from app.queue import due, nudge
 from app.routes.pages.shell import MayAll, Visit, faults, parsed
 from app.schemas import OutlierDeletionRequest
@@ -20,7 +20,9 @@ def shown(visit: Visit, name: str, error: ServiceError | None = None) -> Respons
     with transaction() as session:
         found = exposure.view(session, name)
     chosen = {each for each in visit.form.getlist("sample") if isinstance(each, str)}
-    typed = {"key": str(uuid4())} | visit.fields()
+    key = visit.text("key")
+    again = key if key and not isinstance(error, KeyReused) else str(uuid4())
+    typed = visit.fields() | {"key": again}
     context = {"found": found, "chosen": chosen, "typed": typed, "error": error, "faults": faults(error)}
     return visit.show("models/exposure.html", error.status if error else 200, **context)
 
@@ -37,7 +39,7 @@ def confirm(name: str, visit: MayAll, bell: BackgroundTasks) -> Response:
     try:
         asked = parsed(OutlierDeletionRequest, {"sample_ids": ids, "why": visit.text("why")})
         body, most = asked.model_dump_json().encode(), settings().ids_per_day
-        key = visit.text("key") or None
+        key = visit.text("key")[:64] or None
         with transaction() as session:
             made = exposure.confirm(session, name, asked.sample_ids, asked.why, visit.who.client, key, body, most)
             answer = visit.go(session, f"/ui/tickets/{made.ticket_id}", "The samples are tombstoned.")

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse
 from sqlalchemy.orm import Session
 
 from app import codeflow, overview, pages, sessions
-from app.auth import address_of, cookie_name, door, is_plain, visitor
+from app.auth import Scope, address_of, cookie_name, door, is_plain, visitor
 from app.config import settings
 from app.db import single, transaction
 from app.errors import ServiceError, Unauthenticated
@@ -100,12 +100,12 @@ def sign_out(visit: Anybody) -> Response:
 
 
 @router.get("/ui/sign-in/begin")
-def to_provider(request: Request) -> Response:
+def to_provider(request: Request, following: Annotated[str, Query(alias="next")] = "/") -> Response:
     """Off to the identity provider, by a link: a form may lead to this host alone. The cookie is what the answer is held
     against; it must survive the way back, which comes from another site, and is good for nothing else."""
     if codeflow.verifier() is None:
         return form(request, "/", Unauthenticated("There is no identity provider here. Sign in with a key."))
-    begun = codeflow.Begun.new()
+    begun = codeflow.Begun.new(pages.within(following))
     answer = Response(status_code=303, headers={"Location": codeflow.address(begun, back(request))})
     answer.set_cookie(
         flow_cookie(request),
@@ -134,17 +134,28 @@ def from_provider(request: Request, code: str = "", state: str = "") -> Response
     """Back from the identity provider. The page that follows leads on by itself: a redirect would still count as coming
     from the provider's site, and the browser would keep the new cookie to itself."""
     begun = codeflow.Begun.of(request.cookies.get(flow_cookie(request), ""))
+    following = pages.within(begun.following) if begun else "/"
     try:
-        client, scopes = codeflow.finish(begun, state, code, back(request))
+        client, scopes = brought(request, begun, state, code)
     except ServiceError as error:
-        answer = form(request, "/", error)
+        answer = form(request, following, error)
     else:
         with transaction() as session:
             leave(request, session)
             token = sessions.open_for_subject(session, client, scopes)
-        answer = seat(request, shell.page(request, "home/signed_in.html", {}), token)
+        answer = seat(request, shell.page(request, "home/signed_in.html", {"next": following}), token)
     answer.delete_cookie(flow_cookie(request), path="/", secure=not is_plain(request), httponly=True)
     return answer
+
+
+def brought(request: Request, begun: codeflow.Begun | None, state: str, code: str) -> tuple[str, frozenset[Scope]]:
+    """Who comes back. The provider is asked each time, so whoever brings nothing good may do so as seldom as with keys."""
+    door().hold(address_of(request))
+    try:
+        return codeflow.finish(begun, state, code, back(request))
+    except Unauthenticated:
+        door().refuse(address_of(request))
+        raise
 
 
 @router.get("/docs")

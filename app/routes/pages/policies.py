@@ -151,8 +151,11 @@ def save(name: str, visit: MaySetPolicy) -> Response:
             session.flush()
             return visit.go(session, *landed(made, name))
     except ServiceError as error:
-        since = changed_since(name, visit.text("if_match")) if isinstance(error, PreconditionFailed) else None
-        return editor(visit, name, present, how, typed, error=error, since=since)
+        if isinstance(error, PreconditionFailed):
+            since = changed_since(name, visit.text("if_match"))
+            return editor(visit, name, present, how, typed, error=error, since=since)
+        # What somebody else has changed meanwhile is still to be shown before it is overwritten.
+        return editor(visit, name, present, how, typed, error=error, if_match=visit.text("if_match"))
 
 
 def landed(made: Policy | Proposal, name: str) -> tuple[str, str]:

@@ -138,7 +138,7 @@ def read(typed: Mapping[str, str]) -> PolicyBody:
             part = part.setdefault(step, {})
         try:
             part[last] = value(each, sent)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[each.path] = "not JSON: an object such as {} is needed"
     if found:
         raise Faults(found)
@@ -175,3 +175,5 @@ def read_json(sent: str) -> PolicyBody:
         raise Faults({"body": f"not JSON (at character {error.pos})"}) from None
     except ValidationError as error:
         raise faults_of(error) from None
+    except (ValueError, RecursionError):
+        raise Faults({"body": "not JSON that can be read: a number is too long, or it is nested too deeply"}) from None

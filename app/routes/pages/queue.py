@@ -7,7 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import audit, batches, overview, runs, versions, views
+from app import audit, batches, consent, overview, runs, versions, views
 from app.db import transaction
 from app.errors import Conflict, ServiceError
 from app.queue import nudge
@@ -74,7 +74,8 @@ def holds(session: Session, row: Batch) -> int:
 
 
 def cancellable(session: Session, row: Batch) -> bool:
-    return row.state is BatchState.READY and not holds(session, row)
+    ordered = row.state is BatchState.READY and row.kind is BatchKind.RETRAIN
+    return ordered and not holds(session, row) and not consent.wants_retrain(session, row.model_id)
 
 
 def retry_ask(batch_id: UUID) -> Ask:
@@ -107,7 +108,7 @@ def retry(batch_id: UUID, visit: MayRetrain, bell: BackgroundTasks) -> Response:
 
 def cancel_ask(batch_id: UUID) -> Ask:
     says = [
-        "The training that was ordered is taken back. It has not begun, and it holds no ticket.",
+        "The retrain that was ordered is taken back. No worker has it, and it holds no ticket.",
         "Tickets that wait are worked off as the policy says, without it.",
     ]
     return Ask("Cancel the batch", says, "Cancel the batch", f"/ui/batches/{batch_id}", danger=True)

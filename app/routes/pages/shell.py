@@ -19,7 +19,7 @@ from starlette.datastructures import FormData, UploadFile
 from app import pages, sessions
 from app.auth import Principal, Scope, Visitor, allowed, visitor
 from app.config import settings
-from app.errors import Forbidden, Invalid, ServiceError, TooLarge, words
+from app.errors import ForeignForm, Invalid, ServiceError, TooLarge, words
 
 SAFE = ("GET", "HEAD")
 MOST_FIELDS = 500
@@ -53,6 +53,13 @@ def here(path: str) -> str | None:
     """The link that a page belongs to."""
     below = (label for label, to, _ in NAVIGATION if path == to or (to != "/" and path.startswith(f"{to}/")))
     return next((label for part, label in ELSEWHERE if part in path), None) or next(below, None)
+
+
+def opens(who: Principal, path: str) -> bool:
+    """Whether the page is one that somebody may see: as the others of its link, but for the form of whoever only submits."""
+    shown = next((scope for label, _, scope in NAVIGATION if label == here(path)), None)
+    needed = Scope.DELETIONS_WRITE if path == "/ui/tickets/new" else shown
+    return needed is None or who.may(needed)
 
 
 class SignInFirst(Exception):
@@ -120,9 +127,10 @@ class Visit:
         return page(self.request, template, context, HEADERS, status)
 
     def go(self, session: Session, path: str, said: str) -> Response:
-        """To a page that first says what was just done. Part of the transaction that did it."""
+        """To a page that first says what was just done, or home, where that page is not for them. Part of the transaction that
+        did it."""
         sessions.tell(session, self.signed_in.token, said)
-        return redirect(self.request, path)
+        return redirect(self.request, path if opens(self.who, path) else "/")
 
 
 def page(
@@ -166,13 +174,13 @@ async def read(request: Request) -> FormData:
 
 
 def check_origin(request: Request) -> None:
-    """Raise `Forbidden` unless a page of this very host sent the form, as far as a browser says. One that says neither by
+    """Raise `ForeignForm` unless a page of this very host sent the form, as far as a browser says. One that says neither by
     `Sec-Fetch-Site` nor by `Origin` is no browser, or too old a one."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     hosts = {request.headers.get("Host"), urlsplit(settings().public_url or "").netloc} - {"", None}
     ours = site == "same-origin" if site is not None else origin is not None and urlsplit(origin).netloc in hosts
     if not ours:
-        raise Forbidden("The form was sent from elsewhere. Open the page here and send it from there.")
+        raise ForeignForm("The form was sent from elsewhere. Open the page here and send it from there.")
 
 
 @dataclass(frozen=True)
@@ -225,8 +233,8 @@ async def sign_in_first(request: Request, _: Exception) -> Response:
 
 def to_sign_in(request: Request) -> Response:
     """What a page asks for by itself takes the whole page there."""
-    path = request.url.path if request.method in SAFE and request.url.path != "/" else ""
-    to = "/ui/sign-in" + (f"?next={quote(path)}" if path else "")
+    asked = f"{request.url.path}?{request.url.query}".removesuffix("?")
+    to = "/ui/sign-in" + (f"?next={quote(asked)}" if request.method in SAFE and asked != "/" else "")
     if "hx-request" in request.headers:
         return Response(status_code=204, headers={"HX-Redirect": pages.root_of(request.url.path) + to[1:]})
     return redirect(request, to)

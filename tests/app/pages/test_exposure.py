@@ -69,6 +69,16 @@ def test_what_is_refused_keeps_what_was_chosen(
     assert story.all_of(Ticket) == []
 
 
+def test_a_form_that_was_changed_after_it_was_sent_gets_a_key_of_its_own(standing_out: int, keeper: Browser) -> None:
+    sent = {"sample": ["s-0007"], "why": "a mislabelled scan", "key": "k" * 99}
+    assert keeper.post(PAGE, sent).status_code == 303
+    other = sent | {"sample": ["s-0003"]}
+    answer = keeper.post(PAGE, other)
+    assert answer.status_code == 422
+    assert keeper.post(PAGE, other | {"key": typed(answer, "key")}).status_code == 303
+    assert len(story.all_of(Ticket)) == 2
+
+
 def test_it_says_why_there_is_nothing_to_see(database: str, keeper: Browser) -> None:
     story.dataset()
     story.trained()

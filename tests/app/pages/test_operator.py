@@ -8,7 +8,18 @@ from app import audit, batches
 from app.auth import Scope
 from app.db import transaction
 from app.errors import Conflict
-from app.tables import ApprovalState, Batch, BatchState, Policy, Proposal, ProposalState, Schedule, Verdict, Version
+from app.tables import (
+    ApprovalState,
+    Batch,
+    BatchState,
+    Model,
+    Policy,
+    Proposal,
+    ProposalState,
+    Schedule,
+    Verdict,
+    Version,
+)
 from tests.app import story
 from tests.app.pages import scene
 from tests.app.pages.browser import Browser, text, typed
@@ -160,12 +171,28 @@ class TestDecisions:
         assert answer.status_code == 403
         assert "Tickets of your own" in text(answer)
 
-    def test_a_refusal_for_a_retrain(self, approver: Browser) -> None:
+    def test_a_refusal_for_a_retrain(self, approver: Browser, signed_in: SignedIn) -> None:
+        """Which nobody else then takes back."""
         model_id = self.held()
         sent = {"instead": "retrain", "why": "too many at once"}
         assert "is refused" in text(approver.follow(approver.post("/ui/models/m/approvals/1/refuse", sent)))
         assert story.requested(model_id).state is ApprovalState.REFUSED
-        assert any(each.kind == "retrain" for each in story.all_of(Batch))
+        (ordered,) = (each for each in story.all_of(Batch) if each.kind == "retrain")
+        root = signed_in("root")
+        assert "Cancel" not in text(root.get(f"/ui/batches/{ordered.id}")).partition("Update")[0]
+        answer = root.post(f"/ui/batches/{ordered.id}/cancel", {"why": "not now"})
+        assert answer.status_code == 409
+        assert "wants a retrain instead" in text(answer)
+        assert story.batch(ordered.id).state is BatchState.READY
+
+    def test_only_who_may_see_it_is_led_there(self, signed_in: SignedIn) -> None:
+        model_id = self.held()
+        alone = signed_in("grace", Scope.POLICIES_APPROVE)
+        with transaction() as session:
+            session.get_one(Model, model_id).stopped = "the audit failed"
+        shown = alone.follow(alone.post("/ui/models/m/resume", {"why": "looked at"}))
+        assert shown.status_code == 200
+        assert "Updates of m are published again." in text(shown)
 
     def test_a_proposal_is_shown_with_what_it_loosens_and_decided(self, approver: Browser, operator: Browser) -> None:
         known = scene.furnish()
@@ -266,6 +293,24 @@ class TestPolicies:
         again = form | {"thresholds.ue": "0.1", "if_match": typed(answer, "if_match")}
         assert operator.post("/ui/policies/m/edit", again).status_code == 303
 
+    def test_what_somebody_else_changed_is_shown_even_after_another_error(
+        self, operator: Browser, form: dict[str, str]
+    ) -> None:
+        story.replace(1, story.EAGER | {"keep_weights_days": 7})
+        wrong = operator.post("/ui/policies/m/edit", form | {"thresholds.ue": "two"})
+        assert wrong.status_code == 422
+        mended = form | {"thresholds.ue": "0.1", "if_match": typed(wrong, "if_match")}
+        answer = operator.post("/ui/policies/m/edit", mended)
+        assert answer.status_code == 412, "it would have undone what they never saw"
+        assert "keep_weights_days 30 7" in text(answer)
+
+    @pytest.mark.parametrize("sent", ["[" * 100_000, "9" * 5000], ids=["deep", "long"])
+    def test_json_that_cannot_be_read(self, operator: Browser, form: dict[str, str], sent: str) -> None:
+        answer = operator.post("/ui/policies/m/edit", {"how": "json", "if_match": form["if_match"], "body": sent})
+        assert answer.status_code == 422
+        answer = operator.post("/ui/policies/m/edit", form | {"methods": sent})
+        assert answer.status_code == 422
+
     def test_as_json(self, operator: Browser, form: dict[str, str]) -> None:
         shown = operator.get("/ui/policies/m/edit?how=json")
         sent = {"how": "json", "if_match": typed(shown, "if_match"), "do": "save"}
@@ -360,6 +405,18 @@ class TestModels:
         assert "gradient restriction" not in text(signed_in("root").get("/ui/versions/m-v1"))
         assert "steps 400" in shown
 
+    def test_how_it_came_about_is_for_reviewers(self, signed_in: SignedIn) -> None:
+        """As it is where a program asks: of a version the report alone tells that."""
+        story.dataset()
+        story.trained()
+        whole, part = (
+            text(signed_in(*who).get("/ui/versions/m-v1")) for who in (("root",), ("me", Scope.DELETIONS_READ))
+        )
+        for told in ("left out in all", "Environment", "Records of the training"):
+            assert told in whole
+            assert told not in part
+        assert "scope audit:read" in part
+
     def test_one_without_a_version(self, signed_in: SignedIn) -> None:
         story.dataset()
         story.register()
@@ -404,6 +461,14 @@ class TestCancelledBatches:
         story.claimed(model_id)
         with pytest.raises(Conflict, match="only one that waits"), transaction() as session:
             batches.cancel(session, batch_id, "why", "operator")
+
+    def test_never_the_first_training(self, database: str) -> None:
+        story.dataset()
+        story.register()
+        (batch,) = story.all_of(Batch)
+        with pytest.raises(Conflict, match="first training"), transaction() as session:
+            batches.cancel(session, batch.id, "why", "operator")
+        assert story.batch(batch.id).state is BatchState.READY
 
     def test_never_one_that_holds_tickets(self, database: str) -> None:
         story.dataset()

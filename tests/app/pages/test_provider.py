@@ -1,9 +1,11 @@
 """Signing in at an identity provider, against one that keeps to the protocol and can be made not to."""
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
@@ -39,9 +41,9 @@ def issuer(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
         yield made
 
 
-def asked(browser: Browser) -> str:
+def asked(browser: Browser, begin: str = "/ui/sign-in/begin") -> str:
     """To the provider, which sends the browser back: with what."""
-    away = browser.get("/ui/sign-in/begin")
+    away = browser.get(begin)
     assert away.status_code == 303
     with httpx.Client(trust_env=False) as client:
         return client.get(away.headers["location"]).headers["location"]
@@ -65,6 +67,34 @@ def test_somebody_signs_in_and_sees_what_their_roles_open(issuer: Issuer) -> Non
     assert (row.subject, row.scopes, row.key_id) == ("oidc:alice", ["deletions:read"], None)
     assert browser.post("/ui/sign-out").status_code == 303
     assert story.all_of(WebSession) == []
+
+
+def test_somebody_comes_back_to_the_page_that_was_asked_for(issuer: Issuer) -> None:
+    browser, asked_for = Browser(), "/models/m@current/compare?with=m-v1"
+    door = browser.get(f"/ui/sign-in?next={quote(asked_for)}")
+    (begin,) = re.findall(r'href="\.\./(ui/sign-in/begin[^"]*)"', door.text)
+    answer = came_back(browser, asked(browser, f"/{html.unescape(begin)}"))
+    (onward,) = re.findall(r'id="onward" href="([^"]*)"', answer.text)
+    assert html.unescape(onward) == f"../..{asked_for}"
+
+
+def test_nobody_is_sent_on_to_another_site(issuer: Issuer) -> None:
+    browser = Browser()
+    answer = came_back(browser, asked(browser, "/ui/sign-in/begin?next=//evil.example"))
+    assert 'id="onward" href="../../"' in answer.text
+
+
+def test_whoever_brings_nothing_good_is_soon_not_asked_about(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPUNGE_REFUSALS_PER_MINUTE", "2")
+    config.settings.cache_clear()
+    browser, met = Browser(), []
+    for code in "abcd":
+        browser.get("/ui/sign-in/begin")
+        begun = codeflow.Begun.of(browser.http.cookies["__Host-expunge-sign-in"].strip('"'))
+        assert begun is not None
+        met.append(browser.get(f"/ui/sign-in/provider?code={code}&state={begun.state}").status_code)
+    assert met == [401, 401, 429, 429]
+    assert issuer.redeemed == ["a", "b"]
 
 
 def test_what_is_asked_for(issuer: Issuer) -> None:

@@ -36,6 +36,14 @@ class TestCookie:
         assert "secure" not in answer.headers["set-cookie"].lower()
         assert browser.get("/").status_code == 200
 
+    def test_behind_a_proxy_with_tls_it_does_not(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Which may send a browser's request on as one to this machine."""
+        monkeypatch.setenv("EXPUNGE_PUBLIC_URL", "https://expunge.example")
+        config.settings.cache_clear()
+        answer = Browser("http://127.0.0.1:8420").http.post("/ui/sign-in", data={"key": story.key()})
+        assert answer.headers["set-cookie"].startswith("__Host-expunge=")
+        assert "secure" in answer.headers["set-cookie"].lower()
+
     def test_elsewhere_without_tls_it_does_not(self, database: str) -> None:
         answer = Browser("http://10.0.0.7:8420").http.post("/ui/sign-in", data={"key": story.key()})
         assert "secure" in answer.headers["set-cookie"].lower()
@@ -82,6 +90,13 @@ class TestRefusals:
         assert browser.http.post("/ui/sign-in", data={"key": story.key(), "next": "/ui/queue"}).headers["location"] == (
             "../ui/queue"
         )
+
+    def test_what_was_asked_of_a_page_is_not_lost(self, browser: Browser) -> None:
+        asked = "/ui/tickets?state=pending&client=a%26b"
+        shown = browser.follow(browser.get(asked))
+        assert typed(shown, "next") == asked
+        answer = browser.http.post("/ui/sign-in", data={"key": story.key(), "next": typed(shown, "next")})
+        assert answer.headers["location"] == f"..{asked}"
 
     def test_what_a_page_asks_for_by_itself_takes_the_whole_page_to_the_sign_in(self, browser: Browser) -> None:
         answer = browser.get("/ui/queue", headers={"HX-Request": "true"})
