@@ -68,7 +68,7 @@ def gradient_norms(
     """||grad loss(z, theta)|| over all trainable parameters, of at most `NORMED` samples of D_f and of the holdout, on both
     models; in loss units per unit of weight. Eval mode.
 
-    The holdout's are drawn by their weights in the comparison with D_f, without replacement, so they count alike.
+    Of the holdout those that count in the comparison with D_f are drawn alike, and counted by their weights in it.
 
     Raises:
         NoLook: D_f has fewer than `FEWEST` samples, or a layer gives no sample a gradient of its own.
@@ -80,13 +80,11 @@ def gradient_norms(
     own_gradients(updated)
     generator = np.random.default_rng(SEED)
     forget_N = np.sort(generator.permutation(np.sort(forget))[:NORMED])
-    size = min(NORMED, int(np.count_nonzero(weights_M)))
-    unseen_M = np.sort(generator.choice(len(weights_M), size, replace=False, p=weights_M / weights_M.sum()))
-    sets = ((problem.train, forget_N), (holdout, unseen_M))
+    unseen = np.sort(generator.permutation(np.flatnonzero(weights_M))[:NORMED])
+    sets = ((problem.train, forget_N), (holdout, unseen))
     values = [norms(model, problem, *one) for one in sets for model in (parent, updated)]
-    even_M = np.full(size, 1 / size)
     edges = COARSE_NORM_EDGES if len(forget) < FEW else NORM_EDGES
-    return spread("gradient norm", values, even_M, edges, SEED)
+    return spread("gradient norm", values, weights_M[unseen] / weights_M[unseen].sum(), edges, SEED)
 
 
 def own_gradients(model: nn.Module) -> None:

@@ -91,6 +91,18 @@ def test_norms_in_bins() -> None:
     assert made.unseen_after.counts == tuple(inside)
 
 
+def test_unseen_norms_count_by_their_weights() -> None:
+    """Where all are looked at as well: a class that D_f has more of counts for more."""
+    problem = Blobs()
+    models = two(problem)
+    weights_M = np.arange(60) / np.arange(60).sum()
+    made = gradient_norms(*models, problem, np.arange(50), problem.holdout, weights_M)
+    unseen = norms_of(models[1], problem, problem.holdout, np.arange(60))
+    assert made.n_h == 59
+    assert made.unseen_after.mean == pytest.approx(unseen @ weights_M, rel=1e-3)
+    assert made.unseen_after.mean != pytest.approx(unseen.mean(), rel=1e-3)
+
+
 def test_norms_of_an_update_that_does_nothing() -> None:
     problem = Blobs()
     parent, _ = two(problem)
