@@ -94,7 +94,7 @@ def retry(batch_id: UUID, bell: BackgroundTasks, who: MayRetrain) -> BatchView:
 
 @router.post("/batches/{batch_id}/cancel", responses=may_answer(Conflict))
 def cancel(batch_id: UUID, asked: DecisionRequest, who: MayRetrain) -> BatchView:
-    """Take back a training that was ordered and not begun, and holds no ticket."""
+    """Take back a retrain that was ordered, while no worker has it and it holds no ticket."""
     with transaction() as session:
         return views.batch(session, batches.cancel(session, batch_id, asked.why, who.client))
 
