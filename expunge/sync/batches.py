@@ -57,7 +57,7 @@ class Batches:
         return self.http.post(BatchView, f"/batches/{part(batch)}/retry")
 
     def cancel(self, batch: UUID | str, why: str) -> BatchView:
-        """Take back a retrain that was ordered, while no worker has it and it holds no ticket. Raises `Conflict` for any other."""
+        """Take back a retrain that was ordered, while no worker has it and it holds no ticket, or raise `Conflict`."""
         with checked():
             asked = DecisionRequest(why=why)
         return self.http.post(BatchView, f"/batches/{part(batch)}/cancel", asked)
