@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app import banks
+from app import banks, versions
 from app.policy import ERROR, PolicyBody
 from app.tables import (
     EXACT,
@@ -119,12 +119,13 @@ class Drift:
                 Version.model_id == version.model_id, Version.number > anchor.number, Version.number <= version.number
             )
         ).one()
+        since = versions.trained_at(session, anchor)
         return cls(
             live=version.model.dataset.sample_count - anchor.excluded_count,
             forgotten=int(later[0]),
             updates=later[1],
-            since=anchor.published_at,
-            days=(version.published_at - anchor.published_at).total_seconds() / 86_400,
+            since=since,
+            days=(version.published_at - since).total_seconds() / 86_400,
             false_publishes=round(float(later[2]), 6),
         )
 

@@ -19,11 +19,15 @@ def roll_back(session: Session, model: Model, target: Version, why: str, by: str
 
     Raises `Locked` on a restored database, `Conflict` for a target that holds forgotten samples, is no training, or is current,
     and `Gone` where its weights are not kept. That the bytes are what their digest says is for the caller to see to before,
-    outside of any transaction: they may be many. A batch that runs meanwhile begins anew.
+    outside of any transaction: they may be many. A batch that runs is taken from its worker, and begins anew from the new
+    version. Bank, guard of lone samples and deferral follow the policy in force, as after any training.
     """
     lockdown.refuse(session)
+    running = runs.lock_running(session, model.id)
     session.scalars(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True)).one()
     session.refresh(model)
+    if running is None and runs.is_running(session, model.id):
+        raise Conflict("A worker has begun with a batch of the model just now. Ask again.")
     assert model.current_version_id is not None, "a version that is named has one after it, or is current"
     current = session.get_one(Version, model.current_version_id)
     # Locked as `versions.hand_out` does: a purge or a withdrawal comes before, and is seen, or after.
@@ -32,10 +36,33 @@ def roll_back(session: Session, model: Model, target: Version, why: str, by: str
     refuse(target, current)
     banks.lock(session, model.id)
     batch = made_for(session, model, current, target, why, by)
-    verdict = judged_again(session, batch, target, why)
-    version = Version(
-        model_id=model.id,
+    version = made_again(session, batch, current, target, judged_again(session, batch, target, why))
+    body = policy.stored(policy.current(session, model.id).body)
+    guard = disclosure.guard(session, model, version, body.lone)
+    version.disclosure = guard.as_json() if guard else None
+    session.add(version)
+    session.flush()
+    records = current.records_digest
+    runs.supersede(session, current.id, version.published_at)
+    model.current_version_id = version.id
+    runs.stop_waiting(session, model)  # it may have waited for references to the version before
+    tell(session, model, batch, version)
+    if guard is not None:
+        disclosure.tell(session, model, version, guard)
+    if records is not None:
+        runs.tell_purged(session, version, versions.name_of(current), records)
+    if running is not None:
+        runs.free(session, running, f"the model was rolled back to {versions.name_of(target)}")
+    banks.ensure_after_training(session, version, body)
+    return version
+
+
+def made_again(session: Session, batch: Batch, current: Version, target: Version, verdict: Verdict) -> Version:
+    """The target's row once more, as the child of the current version."""
+    return Version(
+        model_id=target.model_id,
         number=current.number + 1,
+        published_at=runs.moment(session, current.id),
         kind=VersionKind.RETRAINED,
         parent_id=current.id,
         batch_id=batch.id,
@@ -49,22 +76,11 @@ def roll_back(session: Session, model: Model, target: Version, why: str, by: str
         forgotten=0,
         environment=target.environment,
     )
-    body = policy.stored(batch.policy)
-    guard = disclosure.guard(session, model, version, body.lone)
-    version.disclosure = guard.as_json() if guard else None
-    session.add(version)
-    session.flush()
-    runs.supersede(session, current.id)
-    model.current_version_id = version.id
-    tell(session, model, batch, verdict, version)
-    if guard is not None:
-        disclosure.tell(session, model, version, guard)
-    banks.ensure_after_training(session, version, body)
-    return version
 
 
-def tell(session: Session, model: Model, batch: Batch, verdict: Verdict, version: Version) -> None:
+def tell(session: Session, model: Model, batch: Batch, version: Version) -> None:
     """The events of any batch that published, all of them after the rows: the log's head is locked for the commit alone."""
+    verdict = session.get_one(Verdict, version.verdict_id)
     batches.closed(session, batch)
     common = {"batch_id": batch.id, "model_id": model.id}
     audit.append(
@@ -108,6 +124,8 @@ def refuse(target: Version, current: Version) -> None:
         raise Conflict(f"{name} is the current version.")
     if target.excluded_digest != current.excluded_digest:
         more = current.excluded_count - target.excluded_count
+        if more <= 0:  # a ticket older than the model was taken back in between
+            raise Conflict(f"{name} was trained on other samples than {now}. Order a retrain.")
         held = f"{more} samples" if more > 1 else "a sample"
         raise Conflict(
             f"{name} still holds {held} that {now} has forgotten: it is never served again. Order a retrain."

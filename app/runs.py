@@ -5,7 +5,7 @@ lease finds its epoch gone: whatever it then writes matches no row and raises `S
 """
 
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -232,7 +232,7 @@ def absorb(session: Session, lease: Lease) -> bool:
     if held is not None:
         batch.attempt -= 1  # nothing was tried
         put_off(session, batch, model, held)
-        end_run(session, lease, "ended", "waits for approval")
+        end_run(session, lease.batch_id, lease.epoch, "ended", "waits for approval")
         return False
     stop_waiting(session, model)
     batches.take(session, batch, list(consent.OWED))
@@ -386,9 +386,11 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     banks.lock(
         session, model.id
     )  # before anything is appended: whoever finishes a reference has its row, and then the log
+    at = moment(session, parent_id)
     version = Version(
         model_id=model.id,
         number=lease.parent.number + 1 if lease.parent else 1,
+        published_at=at,
         kind=candidate.kind,
         parent_id=parent_id,
         batch_id=batch.id,
@@ -408,7 +410,7 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     version.disclosure = guard.as_json() if guard else None
     session.add(version)
     session.flush()
-    supersede(session, parent_id)
+    supersede(session, parent_id, at)
     model.current_version_id = version.id
     finish(session, batch, lease, BatchState.PUBLISHED, "published", f"{model.name}-v{version.number}")
     fulfilled = fulfil(session, batch, version, lease.policy)
@@ -429,7 +431,8 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     )
     if guard is not None:
         disclosure.tell(session, model, version, guard)
-    tell_purged(session, lease, version)
+    if lease.parent is not None and lease.parent.kept is not None:
+        tell_purged(session, version, f"{lease.model}-v{lease.parent.number}", lease.parent.kept.digest)
     if version.kind is VersionKind.UNLEARNED:
         banks.purge(session, model.id, purge)
     else:
@@ -437,29 +440,32 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     return version
 
 
-def supersede(session: Session, version_id: int | None) -> None:
+def moment(session: Session, parent_id: int | None) -> datetime:
+    """When a version is published whose transaction has locked the model: never before its parent was, though the transaction may
+    have begun earlier, and waited. What was served at a time goes by these times alone."""
+    before = select(Version.published_at).where(Version.id == parent_id).scalar_subquery()
+    return session.scalars(select(func.greatest(func.clock_timestamp(), before))).one()
+
+
+def supersede(session: Session, version_id: int | None, at: datetime) -> None:
     """The old version's gradient sum is of no use any more, and it holds what was forgotten. So do its records: what may
     stay of them is the new version's. Its outliers may be the very samples that were forgotten. No row names the bytes
     once this has committed: a worker that dies before it has deleted them leaves them to `sweep.purge`."""
     if version_id is not None:
         ended = update(Version).where(Version.id == version_id)
-        session.execute(
-            ended.values(superseded_at=func.now(), gradients_digest=None, records_digest=None, exposure=None)
-        )
+        session.execute(ended.values(superseded_at=at, gradients_digest=None, records_digest=None, exposure=None))
 
 
-def tell_purged(session: Session, lease: Lease, version: Version) -> None:
+def tell_purged(session: Session, version: Version, parent: str, records: str) -> None:
     """Say that the parent's records are named no more, and which ones, if any, the new version has instead."""
-    if lease.parent is None or lease.parent.kept is None:
-        return
     audit.append(
         session,
         "records.purged",
         "expunge",
-        batch_id=lease.batch_id,
-        model_id=lease.model_id,
-        version=f"{lease.model}-v{lease.parent.number}",
-        records=lease.parent.kept.digest,
+        batch_id=version.batch_id,
+        model_id=version.model_id,
+        version=parent,
+        records=records,
         into=version.records_digest,
         samples=version.forgotten,
     )
@@ -504,11 +510,11 @@ def finish(session: Session, batch: Batch, lease: Lease, state: BatchState, outc
     batch.finished_at = func.now()
     batch.lease_until = None
     batch.step, batch.progress = "done", 1.0
-    end_run(session, lease, outcome, detail)
+    end_run(session, lease.batch_id, lease.epoch, outcome, detail)
 
 
-def end_run(session: Session, lease: Lease, outcome: str, detail: str) -> None:
-    run = update(Run).where(Run.batch_id == lease.batch_id, Run.epoch == lease.epoch)
+def end_run(session: Session, batch_id: UUID, epoch: int, outcome: str, detail: str) -> None:
+    run = update(Run).where(Run.batch_id == batch_id, Run.epoch == epoch)
     session.execute(run.values(outcome=outcome, detail=detail, finished_at=func.now()))
 
 
@@ -535,19 +541,31 @@ def nothing_left(session: Session, lease: Lease) -> None:
 
 
 def give_back(session: Session, lease: Lease) -> None:
-    """End a run whose worker is to stop: the batch is free at once, and no attempt at it was spent."""
-    batch = fenced(session, lease)
-    end_run(session, lease, "given back", "its worker was told to stop")
+    """End a run whose worker is to stop."""
+    free(session, fenced(session, lease), "its worker was told to stop")
+
+
+def free(session: Session, batch: Batch, why: str) -> None:
+    """End the run of a batch that the caller has locked: another worker may have the batch at once, and no attempt was spent. A
+    worker that knows nothing of it hears so at its next heartbeat."""
+    epoch = batch.lease_epoch
+    end_run(session, batch.id, epoch, "given back", why)
     batches.move(batch, BatchState.READY)
     batch.attempt -= 1
     batch.lease_until, batch.not_before, batch.step = None, func.now(), "waiting for another worker"
-    audit.append(session, "run.given_back", "expunge", batch_id=batch.id, model_id=batch.model_id, epoch=lease.epoch)
+    audit.append(session, "run.given_back", "expunge", batch_id=batch.id, model_id=batch.model_id, epoch=epoch, why=why)
+
+
+def lock_running(session: Session, model_id: int) -> Batch | None:
+    """The model's running batch, locked, for whoever locks the model next: in the order in which a publication does."""
+    query = select(Batch).where(Batch.model_id == model_id, Batch.state == BatchState.RUNNING).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def fail(session: Session, lease: Lease, detail: str, *, again: bool) -> None:
     """End a run that raised. `again` says that another attempt may help; without it the batch is quarantined at once."""
     batch = fenced(session, lease)
-    end_run(session, lease, "failed", detail)
+    end_run(session, lease.batch_id, lease.epoch, "failed", detail)
     batch.failure = detail
     batch.lease_until = None
     audit.append(
@@ -657,6 +675,12 @@ def running(session: Session, model_id: int) -> Batch | None:
         select(Batch).where(Batch.model_id == model_id, Batch.state.in_(batches.OPEN)).options(joinedload(Batch.model))
     )
     return session.scalar(query.order_by(Batch.created_at).limit(1))
+
+
+def is_running(session: Session, model_id: int) -> bool:
+    """Whether a worker has a batch of the model."""
+    mine = select(Batch.id).where(Batch.model_id == model_id, Batch.state == BatchState.RUNNING)
+    return session.scalar(mine.limit(1)) is not None
 
 
 def stop_publishing(session: Session, model_id: int, why: str) -> None:

@@ -105,6 +105,13 @@ def anchor(session: Session, model_id: int, number: int) -> Version:
     return session.scalars(earlier.order_by(Version.number.desc()).limit(1)).one()
 
 
+def trained_at(session: Session, trained: Version) -> datetime:
+    """When the training that a version comes from was first published: one that was rolled back to is no younger for it."""
+    while name := trained.verdict.method.get("rolled_back_to"):
+        trained = resolve(session, name)
+    return trained.published_at
+
+
 def expire_weights(session: Session) -> None:
     """Mark as purged superseded versions whose days are over, and those withdrawn that no check of a later one may need.
     The bytes go when artifacts are collected, after the commit."""

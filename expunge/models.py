@@ -340,7 +340,9 @@ class Held(Shape):
     """Samples of one ticket that the version held although they were to be forgotten."""
 
     ticket: UUID
-    samples: int
+    samples: int = Field(
+        ..., description="Without those that the version had forgotten before, or was never trained on"
+    )
     received_at: AwareDatetime
     forgotten_by: str | None = Field(..., description="The version that no longer holds them; null while there is none")
     forgotten_at: AwareDatetime | None
@@ -691,6 +693,9 @@ class Serving(Shape):
     samples: int = Field(..., description="Of all these tickets together; one that two tickets name counts twice")
     sample_ids: list[str] | None = Field(..., description="Where asked for, 10000 at most, each once")
     more_ids: bool = Field(..., description="Whether there are more than these")
+    unsure: str | None = Field(
+        ..., description="Why it may have been otherwise, after a restore; null where it is known"
+    )
 
 
 class SigningKeyView(Shape):

@@ -91,6 +91,8 @@ def serving(
     found = api().audit.serving(model, parsed(at))
     until = f"until {moment(found.served_until)}" if found.served_until else "and still is"
     console.print(f"{found.version} was served from {moment(found.served_from)} {until}", highlight=False)
+    if found.unsure is not None:
+        console.print(found.unsure, highlight=False)
     if not found.held:
         console.print("It held nothing that was to be forgotten by then.")
         return

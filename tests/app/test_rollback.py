@@ -1,14 +1,16 @@
 """An earlier training is served again, and never one that holds what was forgotten since."""
 
-import pytest
-from sqlalchemy import func, update
+from datetime import timedelta
 
-from app import audit, evidence, policy, proposals, rollback, store, versions
+import pytest
+from sqlalchemy import func, select, update
+
+from app import audit, due, evidence, policy, proposals, rollback, runs, store, versions
 from app.db import transaction
 from app.errors import Conflict, Corrupt, Gone, StaleEpoch
 from app.evidence import parcel
 from app.policy import PolicyBody
-from app.tables import Batch, BatchState, Model, Restoration, Trigger, Version, VersionKind
+from app.tables import Bank, BankState, BatchState, Model, Restoration, Trigger, Version, VersionKind
 from expunge.evidence.keys import SigningKeys
 from expunge.evidence.verify import verify
 from tests.app import story
@@ -115,16 +117,106 @@ def test_weights_that_were_altered(database: str, http: TestClient) -> None:
     assert http.get("/models/m@current").json()["version"] == "m-v2"
 
 
-def test_a_run_that_began_before_it_publishes_nothing(database: str) -> None:
+def test_a_run_that_began_before_it_is_told_and_has_lost_no_attempt(database: str) -> None:
     model_id = trained_twice()
     story.submit(1)
     lease = story.closed(model_id)
     roll_back("m-v1")
+    with transaction() as session:
+        assert not runs.heartbeat(session, lease, rung=None, step="update", progress=0.5)
     with pytest.raises(StaleEpoch):
         story.publish(lease)
+    batch = story.batch(lease.batch_id)
+    assert (batch.state, batch.attempt, batch.step) == (BatchState.READY, 0, "waiting for another worker")
+    (made,) = story.work(model_id)
+    assert (made.number, made.batch_id, made.forgotten) == (4, lease.batch_id, 1)
     with transaction() as session:
-        assert versions.resolve(session, "m@current").number == 3
-    assert lease.batch_id in {each.id for each in story.all_of(Batch) if each.state is BatchState.RUNNING}
+        told = audit.timeline(session, batch_id=lease.batch_id)
+        assert audit.verify(session).fault is None
+    assert [event["data"]["why"] for event in told if event["kind"] == "run.given_back"] == [
+        "the model was rolled back to m-v1"
+    ]
+
+
+def test_rolling_back_again_and_again_quarantines_nothing(database: str) -> None:
+    model_id = trained_twice()
+    story.submit(1)
+    lease = story.closed(model_id)
+    for reference in ("m-v1", "m-v2", "m-v1", "m-v2"):
+        roll_back(reference)
+        lease = story.claimed(model_id)
+    assert (story.batch(lease.batch_id).state, lease.attempt) == (BatchState.RUNNING, 1)
+
+
+def test_of_two_at_once_the_one_that_came_last_is_served(database: str) -> None:
+    """By the times alone: the one that waited for the model began its transaction first."""
+    trained_twice()
+    with transaction() as waiting:
+        waiting.execute(select(func.now()))  # its transaction has a time from here on
+        assert roll_back("m-v1") == "m-v3"
+        model = versions.find_model(waiting, "m")
+        made = rollback.roll_back(waiting, model, versions.resolve(waiting, "m-v2"), "worse", "ada")
+        assert made.number == 4
+    third, fourth = story.all_of(Version)[-2:]
+    assert third.published_at <= fourth.published_at == third.superseded_at
+    with transaction() as session:
+        now = session.scalars(select(func.clock_timestamp())).one()
+        assert versions.resolve(session, f"m@{now.isoformat()}").number == 4
+
+
+def test_the_training_is_no_younger_for_it(database: str) -> None:
+    model_id = trained_twice()
+    with transaction() as session:
+        session.execute(update(Version).values(published_at=func.now() - timedelta(days=100)))
+    roll_back("m-v1")
+    roll_back("m-v2")
+    with transaction() as session:
+        drift = due.Drift.now(session, session.get_one(Model, model_id))
+    assert 99.9 < drift.days < 100.1
+
+
+def test_guard_and_bank_follow_the_policy_in_force(database: str) -> None:
+    model_id = trained_twice()
+    story.replace(model_id, story.EAGER | {"lone": {"rule": "withdraw"}, "bank": {"build": "training"}})
+    roll_back("m-v1")
+    now = story.all_of(Version)[-1]
+    assert now.disclosure is None or now.disclosure["rule"] == "withdraw"
+    assert [(bank.version_id, bank.state) for bank in story.all_of(Bank)] == [(now.id, BankState.BUILDING)]
+
+
+def test_tickets_that_waited_for_the_version_before_wait_no_longer(database: str) -> None:
+    model_id = trained_twice()
+    with transaction() as session:
+        model = session.get_one(Model, model_id)
+        model.deferral, model.held = {"kind": "references", "says": "waits"}, "waits for 8 references"
+    roll_back("m-v1")
+    assert (story.model(model_id).deferral, story.model(model_id).held) == (None, None)
+
+
+def test_records_that_end_with_the_version_are_told_of(database: str) -> None:
+    trained_twice()
+    with transaction() as session:
+        session.execute(
+            update(Version).where(Version.number == 2).values(records_digest="ab" * 32, records={"bytes": 1})
+        )
+    roll_back("m-v1")
+    with transaction() as session:
+        told = audit.timeline(session, batch_id=story.all_of(Version)[-1].batch_id)
+    (data,) = (event["data"] for event in told if event["kind"] == "records.purged")
+    assert (data["version"], data["records"], data["into"]) == ("m-v2", "ab" * 32, None)
+
+
+def test_one_that_was_trained_on_less_is_not_called_what_it_is_not(database: str) -> None:
+    """A ticket older than the model was taken back before the retrain: v1 holds nothing that v2 has forgotten."""
+    story.dataset()
+    story.trained("older", policy=story.PATIENT)
+    ticket_id = story.submit(1)
+    model_id = story.trained()
+    story.cancel(ticket_id)
+    story.retrain(model_id)
+    story.work(model_id)
+    with pytest.raises(Conflict, match="m-v1 was trained on other samples than m-v2"):
+        roll_back("m-v1")
 
 
 def test_not_on_a_database_that_was_restored(database: str) -> None:

@@ -5,10 +5,11 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from app.auth import Scope
 from app.db import transaction
-from app.tables import Version
+from app.tables import Reason, Restoration, Version
 from expunge.evidence import bundle, claims, dsse
 from expunge.evidence.keys import SigningKeys
 from expunge.evidence.verify import verify
@@ -138,6 +139,39 @@ class TestServing:
         story.submit(2, 9)
         found = http.get("/models/m/serving", params={"ids": "true"}).json()
         assert (found["samples"], found["sample_ids"], found["more_ids"]) == (2, ["s-0007", "s-0009"], False)
+
+    def test_samples_that_the_model_never_read_are_not_named(self, database: str, http: TestClient) -> None:
+        """A ticket older than the model named one; a later one names it again, with another."""
+        story.dataset()
+        story.submit(0)
+        story.trained(policy=story.PATIENT)
+        story.submit(0, 1)
+        found = http.get("/models/m/serving", params={"ids": "true"}).json()
+        assert (found["samples"], found["sample_ids"]) == (1, ["s-0001"])
+
+    def test_a_ticket_whose_samples_it_had_forgotten_is_not_among_those_held(self, line: int, http: TestClient) -> None:
+        """An exact answer is owed all the same; the version is not one that held them."""
+        story.submit(1, reason=Reason.UNLAWFUL_TRAINING)
+        found = http.get("/models/m/serving", params={"ids": "true"}).json()
+        assert (found["samples"], found["sample_ids"], len(found["held"])) == (1, ["s-0007"], 1)
+
+    def test_what_a_restore_has_lost_is_not_passed_off_as_known(self, line: int, http: TestClient) -> None:
+        with transaction() as session:
+            session.execute(update(Version).values(published_at=Version.published_at - timedelta(hours=9)))
+        taken, restored = (self.at(2) + timedelta(hours=hours) for hours in (1, 3))
+        with transaction() as session:
+            session.add(Restoration(backup="b", taken_at=taken, restored_at=restored, schema="0012", seq=1, hash=b"h"))
+
+        def unsure(at: datetime) -> str:
+            return str(http.get("/models/m/serving", params={"at": at.isoformat()}).json()["unsure"])
+
+        assert "locked until it is known" in unsure(restored)
+        with transaction() as session:
+            session.execute(update(Restoration).values(resolved_at=restored, resolved_by="ada"))
+        between = "what was published in between is lost"
+        found = [unsure(at) for at in (taken - timedelta(seconds=1), taken, restored - timedelta(seconds=1), restored)]
+        assert [between in each for each in found] == [False, True, True, False]
+        assert found[0] == found[-1] == "None"
 
     def test_before_it_was_received(self, line: int, http: TestClient) -> None:
         found = http.get("/models/m/serving", params={"at": self.at(1).isoformat()}).json()
