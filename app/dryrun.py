@@ -1,8 +1,8 @@
 """What another policy would have made of past batches: the verdicts' own statistics, held against other thresholds.
 
 The decision is `policy`'s code and no copy of it, so that with what was in force then the decision of then comes out. What
-cannot be known is said instead of guessed: a rung that was never tried has no statistics, and an interval's width goes by
-`thresholds.error` and `seed_sd` of its day.
+cannot be known is said instead of guessed: a rung that was never tried has no statistics, one whose settings differ would have
+come to other weights, and an interval's width goes by `thresholds.error` and `seed_sd` of its day.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import policy
+from app import due, policy
 from app.policy import Judgement, PolicyBody
-from app.tables import Batch, Decision, Model, Verdict, Version
+from app.tables import Batch, Decision, Model, Obligation, Verdict, Version
 
 RETRAIN = "retrain"
 MOST = 200
@@ -98,8 +98,19 @@ def past(session: Session, model: Model, limit: int) -> list[tuple[Batch, str | 
 def replay(session: Session, model: Model, body: PolicyBody, limit: int = MOST) -> DryRun:
     """The model's last batches under another policy."""
     found = past(session, model, limit)
-    batches = [replay_batch(batch, parent, verdicts, body) for batch, parent, verdicts in found]
+    batches = [
+        barred(session, batch, verdicts, body) or replay_batch(batch, parent, verdicts, body)
+        for batch, parent, verdicts in found
+    ]
     return DryRun(batches, notes(found, body))
+
+
+def barred(session: Session, batch: Batch, verdicts: list[Verdict], body: PolicyBody) -> Replayed | None:
+    """A batch whose tickets the policy gives no approximate answer, though they got one."""
+    if set(body.retrain_tiers) <= set(policy.stored(batch.policy).retrain_tiers):
+        return None
+    why = due.no_approximation(due.summed(session, Obligation.batch_id == batch.id), body)
+    return Replayed(batch.id, batch.created_at, [], came_to(verdicts), RETRAIN, why) if why is not None else None
 
 
 def recorded(session: Session, model: Model, limit: int = MOST) -> DryRun:
@@ -121,6 +132,11 @@ def notes(found: list[tuple[Batch, str | None, list[Verdict]]], body: PolicyBody
         if differing:
             shown = ", ".join(f"{value:g}" for value in sorted(differing))
             said.append(f"Some batches were judged with thresholds.{name} = {shown}: {why}.")
+    was = [policy.stored(batch.policy) for batch, _, _ in found]
+    if any("iau" in each.ladder and each.thresholds.mu != body.thresholds.mu for each in was):
+        said.append("What iau may cost in its search is half of thresholds.mu: under another its updates would differ.")
+    if any(each.drift != body.drift for each in was):
+        said.append("Drift limits are left out: under others some batches would have retrained at once, or have not.")
     rungs = {verdict.rung for _, _, verdicts in found for verdict in verdicts}
     unknown = [rung for rung in body.ladder if rung not in rungs and rung != RETRAIN]
     if unknown and found:
@@ -130,20 +146,38 @@ def notes(found: list[tuple[Batch, str | None, list[Verdict]]], body: PolicyBody
 
 def replay_batch(batch: Batch, parent: str | None, verdicts: list[Verdict], body: PolicyBody) -> Replayed:
     """Down the policy's ladder, as a worker would have gone, to the first rung that publishes or is not known."""
-    attempts = [replay_verdict(verdict, parent, body) for verdict in verdicts if verdict.rung in body.ladder]
-    came_to = next((verdict.rung for verdict in verdicts if verdict.decision is Decision.PUBLISH), None)
+    was = policy.stored(batch.policy)
+    known = [rung for rung in body.ladder if settings_of(was, rung) == settings_of(body, rung)]
+    attempts = [replay_verdict(verdict, parent, body) for verdict in verdicts if verdict.rung in known]
 
     def ends(outcome: str | None, says: str) -> Replayed:
-        return Replayed(batch.id, batch.created_at, attempts, came_to, outcome, says)
+        return Replayed(batch.id, batch.created_at, attempts, came_to(verdicts), outcome, says)
 
-    passed_over = untried(policy.stored(batch.policy).ladder, [verdict.rung for verdict in verdicts])
+    passed_over = untried(was.ladder, [verdict.rung for verdict in verdicts])
     for rung in body.ladder[: policy.attempts(body)]:
         mine = [each for each in attempts if each.rung == rung]
         if any(each.replayed is Decision.PUBLISH and not each.stopped for each in mine):
             return ends(rung, f"{rung} publishes")
+        if rung not in known:
+            return ends(None, f"{rung} has other settings, and what it would come to is not known here")
         if not mine and rung not in passed_over:
             return ends(None, f"{rung} would be tried, of which nothing is known here")
-    return ends(RETRAIN, "no update passes: it retrains")
+    last = [each.replayed for each in attempts if each.rung != RETRAIN][-1:]
+    waits = last == [Decision.INCONCLUSIVE] and body.inconclusive.wait_seconds > 0
+    return ends(
+        RETRAIN, "no update passes: it may wait for more, or retrains" if waits else "no update passes: it retrains"
+    )
+
+
+def came_to(verdicts: list[Verdict]) -> str | None:
+    """The rung that published."""
+    return next((verdict.rung for verdict in verdicts if verdict.decision is Decision.PUBLISH), None)
+
+
+def settings_of(body: PolicyBody, rung: str) -> Any:
+    """What a policy says of how a rung comes to its weights."""
+    parts = {"iau": body.update, "iau-calibrated": body.calibrated}
+    return parts[rung] if rung in parts else dict(body.methods).get(rung, {})
 
 
 def untried(ladder: Sequence[str], judged: list[str]) -> set[str]:

@@ -444,7 +444,8 @@ def moment(session: Session, parent_id: int | None) -> datetime:
     """When a version is published whose transaction has locked the model: never before its parent was, though the transaction may
     have begun earlier, and waited. What was served at a time goes by these times alone."""
     before = select(Version.published_at).where(Version.id == parent_id).scalar_subquery()
-    return session.scalars(select(func.greatest(func.clock_timestamp(), before))).one()
+    at: datetime = session.scalars(select(func.greatest(func.clock_timestamp(), before))).one()
+    return at
 
 
 def supersede(session: Session, version_id: int | None, at: datetime) -> None:

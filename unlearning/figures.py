@@ -5,6 +5,7 @@ so no quantile either, which is one or lies between two. Under `FEWEST` samples 
 are none; under `FEW` they are coarse. Everything is made of scores that the validation has at hand anyway, and deterministic.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ from unlearning.signals import Signals
 from unlearning.validation import FEW, compare
 
 FEWEST = 10
-"""Samples of D_f below which nothing of it is drawn: a bin or a step of a curve would be one of them."""
+"""Samples of D_f, and people that they are of, below which nothing of it is drawn: a bin or a step would be one of them."""
 MOST_CLASSES = 100
 PROBABILITIES = (
     0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.997, 0.999, 0.9997, 0.9999, 0.99997, 0.99999,
@@ -106,17 +107,20 @@ class Figures:
     classes: Classes
 
 
-def figures_of(evidence: Evidence) -> Figures:
+def figures_of(evidence: Evidence, whose_N: Sequence[Hashable] | None = None) -> Figures:
     """Everything that the scores of a validation show.
 
-    `source` says how the unseen samples that D_f is held against were found, as `pairing.Source`.
+    `source` says how the unseen samples that D_f is held against were found, as `pairing.Source`; `whose_N` says of whom each
+    sample of D_f is, each of somebody else where it is left out.
     """
     compared = compare(evidence)
     n_f = len(compared.rows_N)
     classes = classes_of(evidence.test_before.scores, evidence.test_after.scores)
     source = compared.pairing.source
-    if n_f < FEWEST:
-        return Figures(n_f, n_f < FEW, too_few(n_f), None, source, (), classes)
+    people = n_f if whose_N is None else len({whose_N[row] for row in compared.rows_N.tolist()})
+    if min(n_f, people) < FEWEST:
+        withheld = too_few(n_f) if n_f < FEWEST else too_few_people(n_f, people)
+        return Figures(n_f, n_f < FEW, withheld, None, source, (), classes)
     spread = confidence_spread(evidence, compared.rows_N, compared.pairing.weights_M)
     return Figures(n_f, n_f < FEW, None, spread, source, tuple(rocs(evidence)), classes)
 
@@ -126,6 +130,14 @@ def too_few(n_f: int) -> str:
     return (
         f"{samples} of the forget set can be compared: below {FEWEST} no distribution and no curve is drawn, as each bin or"
         " step would be a single sample's own value"
+    )
+
+
+def too_few_people(n_f: int, people: int) -> str:
+    of = "1 person" if people == 1 else f"{people} people"
+    return (
+        f"the {n_f} samples of the forget set are of {of}: below {FEWEST} no distribution and no curve is drawn, as it would be"
+        " theirs"
     )
 
 

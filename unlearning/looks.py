@@ -23,7 +23,10 @@ from unlearning.validation import FEW
 SEED = 0
 NORMED = 64
 """Samples of each set whose gradients are taken, at most."""
-AT_ONCE, AT_ONCE_GENERAL = 64, 16  # in the general way a network's whole gradient is held for each
+AT_ONCE = 64
+AT_ONCE_GENERAL, GENERAL_FLOATS = 16, 2**26
+"""In the general way a network's whole gradient is held for each sample: so many at most, and no more floats than these, but
+for one sample's."""
 NORM_EDGES = tuple(float(f"{10 ** (half / 2):.4g}") for half in range(-16, 7))  # 1e-8 to 1e3, two bins a decade
 COARSE_NORM_EDGES = NORM_EDGES[::2]
 MAPPED = 64
@@ -105,7 +108,7 @@ def norms(model: nn.Module, problem: Problem, samples: Samples, indices: Indices
         NonFinite: a gradient is infinite or NaN.
     """
     device = next(model.parameters()).device
-    size = AT_ONCE if layerwise_applies(model) else AT_ONCE_GENERAL
+    size = AT_ONCE if layerwise_applies(model) else general_at_once(sum(value.numel() for value in model.parameters()))
     found: list[Tensor] = []
     with evaluating(model):
         for inputs, targets in chunks(samples, indices, size, device):
@@ -114,6 +117,10 @@ def norms(model: nn.Module, problem: Problem, samples: Samples, indices: Indices
     if not np.isfinite(norms_N).all():
         raise NonFinite("a sample's gradient is infinite or NaN: the weights are unusable")
     return norms_N
+
+
+def general_at_once(parameters: int) -> int:
+    return max(1, min(AT_ONCE_GENERAL, GENERAL_FLOATS // max(1, parameters)))
 
 
 def class_maps(

@@ -5,7 +5,7 @@ releases the samples with the publication, nothing reads them afterwards. The sc
 a few passes of their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict
 from typing import Any
 
@@ -30,21 +30,31 @@ Look = Spread | Maps
 def of_update(context: Context, task: Task, updated: nn.Module, evidence: Evidence) -> Drawn | None:
     """All figures of an update. None where nothing could be drawn."""
     try:
-        found = figures_of(evidence)
+        found = figures_of(evidence, whose(context, evidence))
     except Exception as error:  # noqa: BLE001 - a verdict stands without its pictures
         log.warning("figures.missing", error=type(error).__name__)
         return None
     drawn = asdict(found)
-    for name, look in (
-        ("norms", lambda: gradient_norms(context, updated, evidence)),
+    looks_at: tuple[tuple[str, Callable[[], Look]], ...] = (
+        ("norms", lambda: gradient_norms(context, updated, evidence, found.withheld)),
         ("maps", lambda: class_maps(context, task, updated)),
-    ):
+    )
+    for name, look in looks_at:
         seen, why = looked(look)
         drawn |= {name: None if seen is None else asdict(seen), f"why_no_{name}": why}
     return drawn
 
 
-def gradient_norms(context: Context, updated: nn.Module, evidence: Evidence) -> Look:
+def whose(context: Context, evidence: Evidence) -> list[Hashable]:
+    """Of whom each sample of D_f is; one that is of nobody in particular stands for itself."""
+    subjects = context.problem.train.subjects
+    return [subjects[i] if subjects[i] is not None else i for i in evidence.forget_N.tolist()]
+
+
+def gradient_norms(context: Context, updated: nn.Module, evidence: Evidence, withheld: str | None) -> Look:
+    """Not where distributions of D_f are withheld: norms are one more of them."""
+    if withheld is not None:
+        raise looks.NoLook(withheld)
     weights_M = compare(evidence).pairing.weights_M
     return looks.gradient_norms(
         context.parent, updated, context.problem, evidence.forget_N, context.audit.holdout, weights_M
@@ -71,6 +81,10 @@ def looked(look: Callable[[], Look]) -> tuple[Look | None, str | None]:
         return None, f"it could not be taken ({type(error).__name__})"
 
 
-def of_training(before: Scores | None, after: Scores) -> Drawn:
-    """Of a training only the classes: D_f is not looked at."""
-    return {"classes": asdict(classes_of(before, after))}
+def of_training(before: Scores | None, after: Scores) -> Drawn | None:
+    """Of a training only the classes: D_f is not looked at. None where they cannot be told."""
+    try:
+        return {"classes": asdict(classes_of(before, after))}
+    except Exception as error:  # noqa: BLE001 - hours of training are not lost to a picture
+        log.warning("figures.missing", error=type(error).__name__)
+        return None

@@ -178,6 +178,49 @@ def test_what_cannot_be_replayed_is_said(model_id: int) -> None:
     assert "thresholds.seed_sd = 0.005" in notes[1]
 
 
+@pytest.mark.parametrize(
+    ("other", "rung"),
+    [
+        ({"update": {"weights": "sums"}}, "iau"),
+        ({"calibrated": {"strength": 0.5}}, "iau-calibrated"),
+        ({"methods": {"scrub": {"passes": 3}}, "ladder": ["scrub", "retrain"]}, "scrub"),
+    ],
+)
+def test_statistics_of_other_weights_are_not_passed_off(model_id: int, other: dict[str, Any], rung: str) -> None:
+    if rung == "scrub":
+        story.replace(model_id, story.EAGER | {"methods": {"scrub": {"passes": 1}}, "ladder": ["scrub", "retrain"]})
+    batch(model_id, 0, (rung, Decision.PUBLISH, PASSES))
+    seen = one(model_id, PolicyBody.model_validate(story.EAGER | other))
+    assert (seen.replayed, seen.attempts, seen.differs) == (None, [], False)
+    assert f"{rung} has other settings" in seen.says
+
+
+def test_a_rung_of_the_same_settings_is_not_doubted_for_another_s(model_id: int) -> None:
+    batch(model_id, 0, ("iau", Decision.PUBLISH, PASSES))
+    assert one(model_id, PolicyBody.model_validate(story.EAGER | {"calibrated": {"strength": 0.5}})).replayed == "iau"
+
+
+def test_tickets_that_would_get_no_approximate_answer(model_id: int) -> None:
+    batch(model_id, 0, ("iau", Decision.PUBLISH, PASSES))
+    seen = one(model_id, PolicyBody.model_validate(story.EAGER | {"retrain_tiers": ["standard", "high"]}))
+    assert (seen.recorded, seen.replayed, seen.differs) == ("iau", "retrain", True)
+    assert "risk tier standard" in seen.says
+
+
+def test_what_steers_an_update_is_said(model_id: int) -> None:
+    batch(model_id, 0, ("iau", Decision.PUBLISH, PASSES))
+    assert "half of thresholds.mu" in replay(model_id, body(mu=0.02)).notes[0]
+    drift = BODY.model_copy(update={"drift": BODY.drift.model_copy(update={"max_updates": 3})})
+    assert "Drift limits are left out" in replay(model_id, drift).notes[0]
+
+
+def test_one_that_may_wait_is_said_to(model_id: int) -> None:
+    batch(model_id, 0, ("iau", Decision.ESCALATE, BEYOND), ("iau-calibrated", Decision.INCONCLUSIVE, CROSSES))
+    patient = BODY.model_copy(update={"inconclusive": BODY.inconclusive.model_copy(update={"wait_seconds": 60.0})})
+    assert "may wait for more" in one(model_id, patient).says
+    assert "may wait" not in one(model_id).says
+
+
 def test_the_newest_so_many(model_id: int) -> None:
     made = [batch(model_id, number, ("iau", Decision.PUBLISH, PASSES)) for number in range(3)]
     assert [each.batch for each in replay(model_id, limit=2).batches] == made[:0:-1]

@@ -11,7 +11,17 @@ from torch import nn
 from tests.unlearning.problems import RECIPE, Blobs
 from unlearning.figures import FEWEST
 from unlearning.gradients import gradient_sum
-from unlearning.looks import COARSE_NORM_EDGES, NORM_EDGES, NORMED, SHOWN, NoLook, class_maps, digits, gradient_norms
+from unlearning.looks import (
+    COARSE_NORM_EDGES,
+    NORM_EDGES,
+    NORMED,
+    SHOWN,
+    NoLook,
+    class_maps,
+    digits,
+    general_at_once,
+    gradient_norms,
+)
 from unlearning.looks import norms as norms_of
 from unlearning.problem import Classification, Recipe, TensorSamples
 from unlearning.training import restore, state_of
@@ -72,6 +82,11 @@ def test_norms_are_those_of_single_samples() -> None:
     found = norms_of(parent, problem, problem.train, np.arange(40))
     slow = [gradient_sum(parent, problem, problem.train, np.array([i])).norm() for i in range(40)]
     assert found == pytest.approx(slow, rel=1e-4)
+
+
+def test_a_large_network_s_gradients_are_held_for_few_samples_at_once() -> None:
+    """In the general way each is as large as the network: 16 of 100 million weights would be 6 GB."""
+    assert [general_at_once(count) for count in (0, 1000, 4_000_000, 20_000_000, 10**9)] == [16, 16, 16, 3, 1]
 
 
 def test_norms_in_bins() -> None:

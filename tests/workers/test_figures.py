@@ -1,6 +1,7 @@
 """Figures of a real run: they are in the verdict's row, belong to its statistics, name nobody, and never fail a run."""
 
 import json
+from collections.abc import Hashable
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,8 +13,10 @@ from app.tables import Decision, Verdict
 from tests.unlearning.test_looks import Pictures
 from tests.workers.conftest import LENIENT, Line, load_clusters, register
 from unlearning import looks
+from unlearning.evidence import Evidence
 from unlearning.figures import FEWEST
 from workers import figures
+from workers.context import Context
 
 
 def verdicts(line: Line) -> list[tuple[Verdict, dict[str, object] | None]]:
@@ -25,7 +28,8 @@ def verdicts(line: Line) -> list[tuple[Verdict, dict[str, object] | None]]:
 
 
 def updated(line: Line, count: int) -> tuple[Verdict, dict[str, object]]:
-    line.submit(range(count))
+    """After an update for so many samples, of as many people as there are: each has twenty in a row."""
+    line.submit([i % 20 * 20 + i // 20 for i in range(count)])
     line.work()
     verdict, drawn = verdicts(line)[-1]
     assert verdict.decision is Decision.PUBLISH, verdict.reasons
@@ -67,6 +71,39 @@ def test_few_samples_have_none_of_their_own(lenient: Line) -> None:
     assert "9 samples" in str(drawn["withheld"])
     assert "9 samples" in str(drawn["why_no_norms"])
     assert drawn["classes"] is not None
+
+
+def test_many_samples_of_few_people_have_none_of_their_own(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ticket by subject may name dozens of one person's: their distribution would be that person's own."""
+    whose = figures.whose
+
+    def of_nine(context: Context, evidence: Evidence) -> list[Hashable]:
+        return [number % (FEWEST - 1) for number, _ in enumerate(whose(context, evidence))]
+
+    monkeypatch.setattr(figures, "whose", of_nine)
+    _, drawn = updated(lenient, 60)
+    assert (drawn["confidence"], drawn["roc"], drawn["norms"]) == (None, [], None)
+    assert "60 samples of the forget set are of 9 people" in str(drawn["withheld"])
+    assert drawn["why_no_norms"] == drawn["withheld"]
+
+
+def test_people_are_told_apart_by_their_samples_subjects() -> None:
+    problem = Pictures()
+    forget = np.array([i for i, subject in enumerate(problem.train.subjects) if subject in ("p-1", None)][:6])
+    context, evidence = SimpleNamespace(problem=problem), SimpleNamespace(forget_N=forget)
+    found = figures.whose(context, evidence)  # type: ignore[arg-type]  # what is read of each is there
+    assert found == [problem.train.subjects[i] or i for i in forget.tolist()]
+
+
+def test_a_training_stands_without_its_classes(lenient: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("targets that are not read twice alike")
+
+    monkeypatch.setattr(figures, "classes_of", broken)
+    lenient.submit(range(20))
+    lenient.retrain()
+    verdict, drawn = verdicts(lenient)[-1]
+    assert (verdict.decision, drawn) == (Decision.PUBLISH, None)
 
 
 def test_a_training_shows_its_classes(lenient: Line) -> None:
