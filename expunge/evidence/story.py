@@ -19,7 +19,8 @@ def story(opened: Opened) -> str:
     agrees(opened, "provenance", claims.provenance(opened.report, committed))
     tied = "" if recorded.get("measured") else " (recorded by a release that did not log what was measured)"
     answered = len(opened.report["lineage"]["tickets"])
-    return f"the log tells of this publication, its verdict{tied} and {answered} tickets"
+    named = "1 ticket" if answered == 1 else f"{answered} tickets"
+    return f"the log tells of this publication, its verdict{tied} and {named}"
 
 
 def publication(opened: Opened) -> dict[str, Any]:
