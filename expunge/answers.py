@@ -87,11 +87,9 @@ def until(when: datetime) -> float:
     return max(0.0, (aware - datetime.now(UTC)).total_seconds())
 
 
-def lost(error: httpx.RequestError, base: str, *, changes: bool) -> tuple[Unavailable, Fate]:
-    """What to say where no whole answer came. `changes`: the request asks for a change."""
+def lost(error: httpx.RequestError, base: str) -> tuple[Unavailable, Fate]:
+    """What to say where no whole answer came."""
     name = type(error).__name__
     if isinstance(error, UNSENT):
         return Unavailable(f"No service answers at {base} ({name}). Is it up, and is that its address?"), Fate.UNSENT
-    told = f"The connection to {base} broke off before the answer was whole ({name})."
-    then = " It may have been carried out: look before you send it again." if changes else " Ask again."
-    return Unavailable(told + then), Fate.UNKNOWN
+    return Unavailable(f"The connection to {base} broke off before the answer was whole ({name})."), Fate.UNKNOWN

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from app.cli.console import api, console, moment, progress, show
 from app.cli.tickets import ids_in
 from app.errors import ServiceError
-from expunge import Client
+from expunge import Client, TooMany, Unavailable
 from expunge.models import BankCost, BankView, BatchState, ExposureLook
 
 app = typer.Typer(no_args_is_help=True)
@@ -127,10 +127,15 @@ def in_short(found: BankView) -> str:
 
 def follow_bank(service: Client, name: str) -> BankView:
     """Show how its references are trained until none is. Raises `ServiceError` when a training has ended the bank."""
+    found: BankView | None = None
     with progress() as bars:
         bar = bars.add_task(f"{name}: bank", total=1.0, step="waits for a worker")
         while True:
-            found = service.banks.get(name)
+            try:
+                found = service.banks.get(name)
+            except (Unavailable, TooMany):
+                if found is None:  # once it was seen, a service that is away for a while ends no wait
+                    raise
             if found.state is None:
                 raise ServiceError(
                     f"{name} has no bank any more: a training or a fault has ended it, and the log says which."

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from expunge.address import part
 from expunge.aio.http import Http
+from expunge.aio.looking import look
 from expunge.aio.paging import each
 from expunge.bodies import checked, listed
-from expunge.errors import StillOpen
 from expunge.models import (
     DeletionAccepted,
     DeletionRequest,
@@ -21,7 +21,7 @@ from expunge.models import (
     TicketView,
 )
 from expunge.retries import idempotency
-from expunge.waiting import Patience, ticket_ended
+from expunge.waiting import ticket_ended
 
 
 class Tickets:
@@ -119,18 +119,15 @@ class Tickets:
         """The ticket once it is fulfilled or cancelled. `progress` is told of each look at it.
 
         It is looked at in growing intervals of `longest` seconds at most. Raises `StillOpen` after `timeout` seconds (None:
-        never), `Quarantined` where it is held for an operator.
+        never), `Quarantined` where it is held for an operator. Once it was seen, a service that is away is waited for.
         """
-        patience = Patience(timeout, longest, self.http.clock())
-        while True:
-            found = await self.get(ticket)
-            if progress is not None:
-                progress(found)
-            if ticket_ended(found):
-                return found
-            pause = patience.pause(self.http.clock())
-            if pause is None:
-                raise StillOpen(
-                    f"Ticket {ticket} is {found.state} after {timeout:g} s, and goes on: wait for it again."
-                )
-            await self.http.sleep(pause)
+        return await look(
+            self.http,
+            TicketDetail,
+            f"/deletions/{part(ticket)}",
+            ticket_ended,
+            called=f"Ticket {ticket}",
+            timeout=timeout,
+            longest=longest,
+            progress=progress,
+        )

@@ -16,10 +16,13 @@ from expunge.retries import Retry, Tries
 
 T = TypeVar("T")
 log = logging.getLogger("expunge")
-IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
-ORDINARY = httpx.Timeout(60, connect=10)
+READING = ("GET", "HEAD", "OPTIONS")
+IDEMPOTENT = (*READING, "PUT", "DELETE")
+ORDINARY = httpx.Timeout(30, connect=10)
 LONG = httpx.Timeout(60, connect=10, read=600)
 """For what the service works on, or verifies, before its first byte leaves."""
+MOMENT = 2.0
+"""Seconds that the last look at something may take, at which the time is up."""
 
 
 class Http:
@@ -50,12 +53,16 @@ class Http:
         headers: dict[str, str] | None = None,
         repeatable: bool | None = None,
         timeout: Any = httpx.USE_CLIENT_DEFAULT,
+        retry: Retry | None = None,
+        until: float | None = None,
     ) -> T:
         """Send a request until `take` has had its whole answer. Raises what the last try met.
 
         It is sent again after a failure that may pass, where it may be sent twice: an idempotent method, or a POST with an
         Idempotency-Key; `repeatable` says otherwise, for a body that can be read once. Anything else is sent again only
         where no connection was made. Each try has the same headers.
+
+        `retry` stands instead of the client's. `until`, by the client's clock: no try begins later, or waits longer.
         """
         if not path.startswith("/"):  # behind the address, it would be read as more of the host
             raise ValueError("a path begins with /")
@@ -63,15 +70,17 @@ class Http:
         sent.update(headers)
         if repeatable is None:
             repeatable = method.upper() in IDEMPOTENT or "Idempotency-Key" in sent
-        tries = Tries(self.retry, repeatable=repeatable, now=self.clock())
+        changes = method.upper() not in READING
+        tries = Tries(retry or self.retry, repeatable=repeatable, changes=changes, until=until)
         while True:
+            waits = timeout if until is None else capped(self.http.timeout, until - self.clock())
             request = self.http.build_request(
                 method,
                 self.base + path,
                 params=present(params),
                 content=content() if callable(content) else content,
                 headers=sent,
-                timeout=timeout,
+                timeout=waits,
             )
             try:
                 response = self.http.send(request, stream=True, auth=self.bearer, follow_redirects=False)
@@ -83,8 +92,9 @@ class Http:
                     response.close()
                 failure, fate = refusal(response)
             except httpx.RequestError as error:
-                failure, fate = lost(error, self.base, changes=method.upper() not in ("GET", "HEAD"))
+                failure, fate = lost(error, self.base)
             failure.request_id = failure.request_id or sent["X-Request-Id"]
+            failure.idempotency_key = sent.get("Idempotency-Key")
             pause = tries.pause(failure, fate, self.clock())
             if pause is None:
                 raise tries.outcome(failure) from None
@@ -116,6 +126,14 @@ class Http:
 def read(response: httpx.Response) -> httpx.Response:
     response.read()
     return response
+
+
+def capped(timeout: httpx.Timeout, left: float) -> httpx.Timeout:
+    """The same time-outs, none longer than the time that is left. A last look is given a moment all the same."""
+    most = max(left, MOMENT)
+    return httpx.Timeout(
+        **{part: most if each is None else min(each, most) for part, each in timeout.as_dict().items()}
+    )
 
 
 def present(params: dict[str, Any] | None) -> dict[str, Any] | None:

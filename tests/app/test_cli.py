@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow.parquet
@@ -22,8 +23,9 @@ from app.db import transaction
 from app.errors import ServiceError
 from app.policy import PolicyBody
 from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEndpoint
-from expunge import Client, ExpungeError, Quarantined, Retry, Unauthenticated
+from expunge import Client, ExpungeError, Quarantined, Retry, TooMany, Unauthenticated, Unavailable
 from expunge.evidence.keys import SigningKeys, pem
+from expunge.models import BankView
 from expunge.sync import paging
 from tests.app import story, test_banks, test_exposure
 from tests.app.signing import signing
@@ -235,6 +237,32 @@ def test_a_bank_is_followed_to_its_end(run: Run, monkeypatch: pytest.MonkeyPatch
     done = run("models", "bank", "m", "--references", "4", "--yes")
     assert len(waits) == 4
     assert "ready, 4 of 4 references, 4 of them in the table" in " ".join(done.output.split())
+
+
+def test_a_bank_is_followed_through_an_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it was seen; before that, whoever waits is told at once."""
+    service, waits = models.api(), list[float]()
+    get = service.banks.get
+
+    def worker(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) > 2:
+            test_banks.complete(test_banks.claimed())
+        if len(waits) == 6:
+            test_banks.assembled(story.all_of(Bank)[0].model_id)
+
+    def away(*arguments: Any) -> BankView:
+        if len(waits) in (1, 2):
+            raise Unavailable("No service answers.") if len(waits) == 1 else TooMany("Slowly.")
+        return get(*arguments)
+
+    monkeypatch.setattr(models.time, "sleep", worker)
+    monkeypatch.setattr(service.banks, "get", away)
+    done = run("models", "bank", "m", "--references", "4", "--yes")
+    assert "ready, 4 of 4 references" in " ".join(done.output.split())
+    del waits[1:]
+    with pytest.raises(Unavailable):
+        models.follow_bank(service, "m")
 
 
 def test_a_bank_whose_reference_failed_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""The command line against a service whose answers are scripted: what does not come, or is not what it should be."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+
+from app import cli
+from app.cli import audit, console, datasets, models, policies, schedules, tickets, webhooks
+from expunge import Client, Retry
+from tests.expunge.driver import KEY, Script, problem
+
+Told = Callable[..., tuple[int, str, str]]
+SUBMIT = ("tickets", "submit", "--dataset", "people", "--sample", "s-0001")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Call `expunge` on these answers: its exit code, what it prints, and what it complains of."""
+
+    def call(answers: list[Any], *arguments: str) -> tuple[int, str, str]:
+        script = Script(*answers)
+        service = Client("http://service", KEY, http=httpx.Client(transport=script.transport), retry=Retry(tries=1))
+        for module in (audit, datasets, models, policies, schedules, tickets, webhooks):
+            monkeypatch.setattr(module, "api", lambda: service)
+        monkeypatch.setattr(sys, "argv", ["expunge", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("answer", [httpx.ReadTimeout, problem(409, "in_flight"), httpx.Response(502)])
+def test_the_key_of_a_ticket_that_may_have_been_made_is_printed(told: Told, answer: Any) -> None:
+    code, _, complaint = told([answer], *SUBMIT, "--key", "case 7's")
+    assert code == 1
+    assert """Send it again with --key 'case 7'"'"'s': it will not be made twice.""" in complaint
+    code, _, complaint = told([answer], *SUBMIT)
+    assert (code, complaint.count("Send it again with --key ")) == (1, 1)
+
+
+def test_the_key_of_a_ticket_that_was_refused_is_not(told: Told) -> None:
+    assert told([problem(422, "nothing_known")], *SUBMIT, "--key", "k") == (1, "", "what to do\n")
