@@ -31,14 +31,20 @@ def address(given: str | None) -> str:
     return url
 
 
-def key(given: str | None) -> SecretStr:
-    """The key, wrapped so that no repr, traceback or log line prints it."""
-    secret = (given if given is not None else os.environ.get(KEY_VARIABLE, "")).strip()
-    if not SENDABLE.fullmatch(secret):
+def sealed(given: str | SecretStr | None) -> SecretStr | None:
+    """A key that was given, wrapped so that no repr, traceback or log line prints it."""
+    return given if given is None or isinstance(given, SecretStr) else SecretStr(given)
+
+
+def key(given: SecretStr | None) -> SecretStr:
+    """The key that was given, or the environment's. No variable here holds its text: a traceback may show them all."""
+    found = given if given is not None else SecretStr(os.environ.get(KEY_VARIABLE, ""))
+    found = SecretStr(found.get_secret_value().strip())
+    if not SENDABLE.fullmatch(found.get_secret_value()):
         raise Unauthenticated(
             f"Set {KEY_VARIABLE} to your key; `expunge keys create` makes one on the service's machine."
         )
-    return SecretStr(secret)
+    return found
 
 
 def part(name: object) -> str:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -19,8 +20,7 @@ errors = Console(stderr=True)
 
 def api() -> Client:
     """The service named by EXPUNGE_API_URL, with the key in EXPUNGE_API_KEY. Somebody waits: it gives up soon."""
-    key = settings().api_key
-    return Client(settings().url, key.get_secret_value() if key else "", retry=SOON)
+    return Client(settings().url, settings().api_key or SecretStr(""), retry=SOON)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from expunge.address import address, key
 from expunge.answers import lost, parsed, refusal
@@ -31,7 +31,7 @@ class Http:
     def __init__(
         self,
         url: str | None,
-        secret: str | None,
+        secret: SecretStr | None,
         http: httpx.AsyncClient | None,
         retry: Retry,
         sleep: Callable[[float], Awaitable[None]],

@@ -2,15 +2,13 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from rich.console import Console
 
 from app import cli
-from app.cli import audit, console, datasets, models, policies, schedules, tickets, webhooks
+from app.cli import audit, datasets, models, policies, schedules, tickets, webhooks
 from expunge import Client, Retry
 from tests.expunge.driver import KEY, Script, problem
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 from anyio.from_thread import BlockingPortal
+from pydantic import SecretStr
 
 from expunge import AsyncClient, Client, Retry
 
@@ -78,7 +79,12 @@ class Driver:
         return self.portal is not None
 
     def client(
-        self, transport: Any, url: str | None = URL, key: str | None = KEY, retry: Retry | None = None, **http: Any
+        self,
+        transport: Any,
+        url: str | None = URL,
+        key: str | SecretStr | None = KEY,
+        retry: Retry | None = None,
+        **http: Any,
     ) -> Any:
         clock = self.clock
         if self.portal is None:

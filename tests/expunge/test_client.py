@@ -7,10 +7,12 @@ import pickle
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 import expunge
 from expunge import (
@@ -38,6 +40,7 @@ from expunge.models import KeyMade, PolicyBody, TicketDetail, TicketState
 from tests.expunge.driver import KEY, TICKET, URL, Driver, Script, problem, ticket
 
 ONCE = Retry(tries=1)
+MINE = "exp_0123456789ab_hunter2"
 
 
 @pytest.mark.parametrize("module", ["expunge", "expunge.errors", "expunge.retries"])
@@ -92,6 +95,32 @@ class TestWhereAndWithWhat:
         with pytest.raises(ExpungeError, match="user and password") as refused:
             kind("https://me:hunter2@h", KEY)
         assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "key"), [("http//typo", MINE), (URL, f"{MINE} mangled"), (URL, f"{MINE}\u200b"), (URL, None)]
+)
+def test_a_client_that_cannot_be_made_shows_no_key(
+    kind: Any, url: str, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In none of this package's frames, where a traceback is reported with its local variables."""
+    monkeypatch.setenv("EXPUNGE_API_KEY", f"{MINE} mangled")
+    with pytest.raises(ExpungeError) as refused:
+        kind(url, key)
+    package = str(Path(expunge.__file__).parent)
+    trace = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    frames = [frame for frame in trace.stack if frame.filename.startswith(package)]
+    assert len(frames) >= 3
+    assert not [frame for frame in frames if "hunter2" in repr(frame.locals)]
+    assert frames[0].locals is not None
+    assert frames[0].locals["self"] == f"{kind.__name__}(...)"
+
+
+def test_a_key_may_come_wrapped(driver: Driver) -> None:
+    script = Script(httpx.Response(200, json=[]))
+    driver.client(script.transport, key=SecretStr(KEY)).models.all()
+    assert script.asked[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_the_key_is_sent_and_told_nowhere(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
