@@ -10,6 +10,8 @@ from uuid import uuid4
 
 from expunge.errors import ExpungeError, InFlight, TooMany, Unavailable, Unprocessable
 
+READING = ("GET", "HEAD", "OPTIONS")
+"""Methods that ask for no change."""
 PRINTABLE = re.compile(r"[ -~]{1,255}")
 INVALID = (400, 413, 422)
 """What is refused in this way is so at every try: none of them was carried out."""

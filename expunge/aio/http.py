@@ -12,11 +12,10 @@ from expunge.address import address, key
 from expunge.answers import lost, parsed, refusal
 from expunge.bearer import Bearer
 from expunge.bodies import encoded
-from expunge.retries import Retry, Tries
+from expunge.retries import READING, Retry, Tries
 
 T = TypeVar("T")
 log = logging.getLogger("expunge")
-READING = ("GET", "HEAD", "OPTIONS")
 IDEMPOTENT = (*READING, "PUT", "DELETE")
 ORDINARY = httpx.Timeout(30, connect=10)
 LONG = httpx.Timeout(60, connect=10, read=600)
@@ -40,6 +39,7 @@ class Http:
         self.base, self.bearer = address(url), Bearer(key(secret))
         self.retry, self.sleep, self.clock = retry, sleep, clock
         self.owned = http is None
+        self.long: Any = LONG if self.owned else httpx.USE_CLIENT_DEFAULT  # who brings a client brings its time-outs
         self.http = http or httpx.AsyncClient(timeout=ORDINARY)
 
     async def send(

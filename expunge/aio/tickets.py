@@ -9,6 +9,7 @@ from expunge.address import part
 from expunge.aio.http import Http
 from expunge.aio.looking import look
 from expunge.aio.paging import each
+from expunge.answers import as_json, of_type
 from expunge.bodies import checked, listed
 from expunge.models import (
     DeletionAccepted,
@@ -93,16 +94,17 @@ class Tickets:
 
     async def receipt(self, ticket: UUID | str) -> Any:
         """What was asked and when: a signed envelope."""
-        return (await self.http.call("GET", f"/deletions/{part(ticket)}/receipt")).json()
+        return as_json(await self.http.call("GET", f"/deletions/{part(ticket)}/receipt"))
 
     async def statement(self, ticket: UUID | str) -> Any:
         """What was done, once the ticket has ended: a signed envelope. Raises `Conflict` before."""
-        return (await self.http.call("GET", f"/deletions/{part(ticket)}/statement")).json()
+        return as_json(await self.http.call("GET", f"/deletions/{part(ticket)}/statement"))
 
     async def in_print(self, ticket: UUID | str, paper: str = "statement") -> bytes:
         """The `receipt` or the `statement` as a PDF, with the digest and the signature of the envelope."""
-        asked = {"format": "pdf"}
-        return (await self.http.call("GET", f"/deletions/{part(ticket)}/{part(paper)}", params=asked)).content
+        path = f"/deletions/{part(ticket)}/{part(paper)}"
+        found = await self.http.call("GET", path, params={"format": "pdf"}, timeout=self.http.long)
+        return of_type(found, "application/pdf").content
 
     async def cancel(self, ticket: UUID | str) -> TicketView:
         """Take a ticket back while no batch has taken it."""

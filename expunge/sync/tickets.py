@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from expunge.address import part
+from expunge.answers import as_json, of_type
 from expunge.bodies import checked, listed
 from expunge.models import (
     DeletionAccepted,
@@ -93,16 +94,17 @@ class Tickets:
 
     def receipt(self, ticket: UUID | str) -> Any:
         """What was asked and when: a signed envelope."""
-        return (self.http.call("GET", f"/deletions/{part(ticket)}/receipt")).json()
+        return as_json(self.http.call("GET", f"/deletions/{part(ticket)}/receipt"))
 
     def statement(self, ticket: UUID | str) -> Any:
         """What was done, once the ticket has ended: a signed envelope. Raises `Conflict` before."""
-        return (self.http.call("GET", f"/deletions/{part(ticket)}/statement")).json()
+        return as_json(self.http.call("GET", f"/deletions/{part(ticket)}/statement"))
 
     def in_print(self, ticket: UUID | str, paper: str = "statement") -> bytes:
         """The `receipt` or the `statement` as a PDF, with the digest and the signature of the envelope."""
-        asked = {"format": "pdf"}
-        return (self.http.call("GET", f"/deletions/{part(ticket)}/{part(paper)}", params=asked)).content
+        path = f"/deletions/{part(ticket)}/{part(paper)}"
+        found = self.http.call("GET", path, params={"format": "pdf"}, timeout=self.http.long)
+        return of_type(found, "application/pdf").content
 
     def cancel(self, ticket: UUID | str) -> TicketView:
         """Take a ticket back while no batch has taken it."""

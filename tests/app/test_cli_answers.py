@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from expunge import Client, Retry
 from tests.expunge.driver import KEY, Script, problem
 
 Told = Callable[..., tuple[int, str, str]]
+LOGIN = httpx.Response(200, html="<html>please log in</html>")
 SUBMIT = ("tickets", "submit", "--dataset", "people", "--sample", "s-0001")
 
 
@@ -40,6 +42,26 @@ def test_the_key_of_a_ticket_that_may_have_been_made_is_printed(told: Told, answ
     assert """Send it again with --key 'case 7'"'"'s': it will not be made twice.""" in complaint
     code, _, complaint = told([answer], *SUBMIT)
     assert (code, complaint.count("Send it again with --key ")) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["receipt.json", "receipt.pdf"])
+def test_a_page_is_not_kept_as_a_receipt(told: Told, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    code, _, complaint = told([LOGIN], "tickets", "receipt", "t", "--to", str(file))
+    assert (code, file.exists()) == (1, False)
+    assert "Is a proxy in between" in complaint
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(("bundle", "m-v1"), "--to"), (("checkpoint",), "--to"), (("show", "m-v1"), "--html")]
+)
+def test_a_page_is_not_kept_as_evidence(told: Told, tmp_path: Path, command: tuple[str, ...], option: str) -> None:
+    file = tmp_path / "kept"
+    code, printed, complaint = told([LOGIN], "audit", *command, option, str(file))
+    assert (code, printed, file.exists()) == (1, "", False)
+    assert "Is a proxy in between" in complaint
+    assert told([LOGIN], "audit", "checkpoint")[:2] == (1, "")
+    assert told([LOGIN], "audit", "show", "m-v1", "--json")[:2] == (1, "")
 
 
 def test_the_key_of_a_ticket_that_was_refused_is_not(told: Told) -> None:
