@@ -125,7 +125,7 @@ def play(data: Data, begun: float) -> "Seats":
     made = admin.datasets.load(data, manifest)
     step(begun, f"manifest of {data}: {made.samples} samples of {made.subjects} subjects")
     admin.models.register(MODEL, data, data, script.policy.model_dump(mode="json"))
-    models.follow(admin, MODEL)
+    models.follow(admin, models.first_training(admin, MODEL))
     first = reviewer.audit.report(f"{MODEL}@current")
     step(begun, f"{first.version.version}: {first.summary}")
     if script.bank:

@@ -13,7 +13,7 @@ from app.cli.console import api, console, moment, progress, show
 from app.cli.tickets import ids_in
 from app.errors import ServiceError
 from expunge import Client, TooMany, Unavailable
-from expunge.models import BankCost, BankView, BatchState, ExposureLook
+from expunge.models import BankCost, BankView, BatchDetail, BatchKind, BatchState, BatchView, ExposureLook
 
 app = typer.Typer(no_args_is_help=True)
 POLL_SECONDS = 0.5
@@ -40,20 +40,29 @@ def register(
     service.models.register(name, dataset, problem, body)
     console.print(f"{name} is registered.")
     if wait:
-        follow(service, name)
-        console.print(f"{name} has its first version: {service.models.version(f'{name}@current').version}")
+        console.print(f"{name} has its first version: {follow(service, first_training(service, name)).version}")
 
 
-def follow(service: Client, name: str) -> None:
-    """Show what is being done for a model until nothing is. Raises `ServiceError` when its batch was quarantined."""
+def first_training(service: Client, name: str) -> BatchView:
+    """The batch that a registration orders."""
+    for ordered in service.batches.each(model=name, kind=BatchKind.TRAIN, most=1):
+        return ordered
+    raise ServiceError(f"{name} has no first training. `expunge models show {name}` says what is done for it.")
+
+
+def follow(service: Client, batch: BatchView) -> BatchDetail:
+    """Show what is done for a batch until it is published; returns it. Raises `Quarantined` when it is held for an operator,
+    `ServiceError` when it ends in any other way."""
     with progress() as bars:
-        bar = bars.add_task(name, total=1.0, step="waits for a worker")
-        while (running := service.models.get(name).running) is not None:
-            show(bars, bar, running.progress, running.step)
-            time.sleep(POLL_SECONDS)
-    for newest in service.batches.each(model=name, most=1):
-        if newest.state == BatchState.QUARANTINED:
-            raise ServiceError(f"The batch is held for an operator: {newest.failure}")
+        bar = bars.add_task(batch.model, total=1.0, step="waits for a worker")
+
+        def draw(found: BatchDetail) -> None:
+            show(bars, bar, found.progress, found.step or "waits for a worker")
+
+        found = service.batches.wait(batch.id, timeout=None, longest=POLL_SECONDS, progress=draw)
+    if found.state != BatchState.PUBLISHED:
+        raise ServiceError(f"Batch {found.id} is {found.state}: {found.failure or 'no version was made'}.")
+    return found
 
 
 @app.command("list")
@@ -178,10 +187,10 @@ def retrain(
 ) -> None:
     """Retrain a model without its tombstoned samples."""
     service = api()
-    console.print(f"batch {service.batches.retrain(model, why).id}")
+    batch = service.batches.retrain(model, why)
+    console.print(f"batch {batch.id}")
     if wait:
-        follow(service, model)
-        console.print(f"current: {service.models.version(f'{model}@current').version}")
+        console.print(f"published: {follow(service, batch).version}")
 
 
 @app.command()

@@ -195,6 +195,47 @@ def test_versions_show_what_is_kept_of_their_training(run: Run) -> None:
     assert "816,000" in run("models", "show", "m").output
 
 
+class TestFollowing:
+    """What a command waits for, with a worker that does the next thing each time it does."""
+
+    @staticmethod
+    def meanwhile(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+        left = iter(steps)
+        monkeypatch.setattr(models.api().http, "sleep", lambda _: next(left)())
+
+    @staticmethod
+    def named(name: str) -> int:
+        return next(row.id for row in story.all_of(Model) if row.name == name)
+
+    def test_a_first_training(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meanwhile(monkeypatch, lambda: story.work(self.named("n")))
+        done = run("models", "register", "n", "--dataset", "people", "--problem", "digits")
+        assert "n has its first version: n-v1" in done.output
+
+    def test_a_first_training_that_is_held(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meanwhile(monkeypatch, lambda: story.exhaust(self.named("n")))
+        with pytest.raises(Quarantined, match="held for an operator: it broke"):
+            run("models", "register", "n", "--dataset", "people", "--problem", "digits")
+
+    def test_a_retrain(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meanwhile(monkeypatch, lambda: story.work(self.named("m")))
+        assert "published: m-v2" in run("retrain", "m", "--why", "quarterly").output
+
+    def test_a_retrain_that_is_taken_back(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        service = models.api()
+        self.meanwhile(
+            monkeypatch, lambda: [service.batches.cancel(row.id, "no") for row in service.batches.each(state="ready")]
+        )
+        with pytest.raises(ServiceError, match=r"^Batch \S{36} is cancelled: cancelled by admin: no\.$"):
+            run("retrain", "m", "--why", "quarterly")
+
+    def test_a_ticket_that_is_taken_back(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        ticket, service = story.submit(1, client="admin"), tickets.api()
+        self.meanwhile(monkeypatch, lambda: service.tickets.cancel(ticket))
+        with pytest.raises(ServiceError, match=f"^Ticket {ticket} was cancelled: no model answers it"):
+            run("tickets", "watch", str(ticket))
+
+
 def timed() -> None:
     with transaction() as session:
         session.execute(update(Verdict).values(seconds={"train": 100.0}))

@@ -1,5 +1,6 @@
 """The command line against a service whose answers are scripted: what does not come, or is not what it should be."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from app import cli
 from app.cli import audit, datasets, models, policies, schedules, tickets, webhooks
+from app.errors import ServiceError
 from expunge import Client, Retry
 from tests.expunge.driver import KEY, Script, problem
 
@@ -62,6 +64,20 @@ def test_a_page_is_not_kept_as_evidence(told: Told, tmp_path: Path, command: tup
     assert "Is a proxy in between" in complaint
     assert told([LOGIN], "audit", "checkpoint")[:2] == (1, "")
     assert told([LOGIN], "audit", "show", "m-v1", "--json")[:2] == (1, "")
+
+
+def test_a_policy_of_another_release_is_shown_and_changed_as_it_is(told: Told) -> None:
+    said: dict[str, Any] = {"thresholds": {"ue": 0.2, "newer": 1.5}, "newest": {"a": 1}}
+    whole = {"model": "m", "number": 1, "author": "a", "approved_by": None, "created_at": "2026-01-01T00:00:00Z"}
+    answer = httpx.Response(200, json=whole | {"policy": said}, headers={"ETag": '"policy-1-1"'})
+    _, printed, _ = told([answer], "policy", "show", "m")
+    assert json.loads(printed[printed.index("{") :]) == said
+    script = Script(answer)
+    service = Client("http://service", KEY, http=httpx.Client(transport=script.transport))
+    policies.assign(service, "m", {"thresholds.newer": 2, "newest.a": 3})
+    assert json.loads(script.asked[-1].content) == {"thresholds": {"ue": 0.2, "newer": 2}, "newest": {"a": 3}}
+    with pytest.raises(ServiceError, match=r"no drift\.max_updates"):
+        policies.assign(service, "m", {"drift.max_updates": 2})
 
 
 def test_the_key_of_a_ticket_that_was_refused_is_not(told: Told) -> None:

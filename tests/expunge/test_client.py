@@ -36,7 +36,7 @@ from expunge import (
     Unavailable,
     Unprocessable,
 )
-from expunge.models import KeyMade, PolicyBody, TicketDetail, TicketState
+from expunge.models import Drift, KeyMade, PolicyBody, TicketDetail, TicketState
 from tests.expunge.driver import KEY, TICKET, URL, Driver, Script, problem, ticket
 
 ONCE = Retry(tries=1)
@@ -233,6 +233,56 @@ class TestANewerService:
         body["thresholds"]["ue"] = 0.1
         assert json.loads(script.asked[-1].content) == body
         assert script.asked[-1].headers["if-match"] == '"policy-1-1"'
+
+
+def view(policy: dict[str, Any]) -> httpx.Response:
+    whole = {"model": "m", "number": 1, "author": "a", "approved_by": None, "created_at": "2026-01-01T00:00:00Z"}
+    return httpx.Response(200, json=whole | {"policy": policy}, headers={"ETag": '"policy-1-1"'})
+
+
+class TestPolicies:
+    """What is sent is what was said: nothing of this client's own defaults."""
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {},
+            {"thresholds": {"ue": 0.2}, "ladder": ["retrain"]},
+            {"thresholds": {"ue": 0.2, "newer": 1}, "newest": {"a": [1]}, "drift": {}},
+            PolicyBody().model_dump(mode="json"),
+        ],
+        ids=["nothing", "older", "newer", "whole"],
+    )
+    def test_one_that_was_read_goes_back_as_it_came(self, driver: Driver, said: dict[str, Any]) -> None:
+        script = Script(view(said))
+        client = driver.client(script.transport)
+        found = client.policies.get("m")
+        client.policies.replace("m", found.policy, found.etag)
+        assert json.loads(script.asked[-1].content) == said
+        found.policy.thresholds.ue = 0.1
+        client.policies.replace("m", found.policy, found.etag)
+        assert json.loads(script.asked[-1].content) == said | {"thresholds": said.get("thresholds", {}) | {"ue": 0.1}}
+
+    def test_one_that_is_made_is_what_was_said_of_it(self, driver: Driver) -> None:
+        script = Script(view({}))
+        client = driver.client(script.transport)
+        changed = PolicyBody()
+        changed.thresholds.ue = 0.1
+        changed.methods["scrub"] = {"rewind": True}
+        changed.retrain_tiers.clear()
+        bodies: list[tuple[Any, Any]] = [
+            (PolicyBody(ladder=["retrain"]), {"ladder": ["retrain"]}),
+            (PolicyBody(drift=Drift(max_updates=7)), {"drift": {"max_updates": 7}}),
+            (PolicyBody(keep_weights_days=30), {"keep_weights_days": 30}),
+            (changed, {"thresholds": {"ue": 0.1}, "methods": {"scrub": {"rewind": True}}, "retrain_tiers": []}),
+            ({"ladder": ["retrain"]}, {"ladder": ["retrain"]}),
+        ]
+        for body, sent in bodies:
+            client.policies.replace("m", body, '"policy-1-1"')
+            assert json.loads(script.asked[-1].content) == sent
+            with pytest.raises(NotUnderstood):
+                client.models.register("m", "people", "digits", body)
+            assert json.loads(script.asked[-1].content)["policy"] == sent
 
 
 def test_a_single_id_is_not_taken_for_a_list_of_letters(driver: Driver) -> None:
