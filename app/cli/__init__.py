@@ -87,5 +87,5 @@ def main() -> None:
 
 
 def fail(message: str) -> None:
-    errors.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    errors.print(message, style="red", highlight=False, soft_wrap=True)
     sys.exit(1)

@@ -14,8 +14,9 @@ from expunge import Client, Retry
 
 SOON = Retry(tries=3, seconds=10, first=0.2)
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
+"""What they print is often somebody else's text, in which a bracket or a colon means itself."""
 
 
 def api() -> Client:
@@ -26,7 +27,8 @@ def api() -> Client:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Progress bars, drawn on a terminal and left out elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
+    named, doing = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[step]"))
+    columns = (named, BarColumn(), doing, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield bars
 

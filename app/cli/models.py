@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from app.cli.console import api, console, moment, progress, show
@@ -221,7 +220,7 @@ def exposure(
     if found.look.outliers:
         table = Table(Column("sample", overflow="fold"), "gradient norm", "z")
         for each in found.look.outliers:
-            table.add_row(escape(each.sample_id), f"{each.norm:.4g}", f"{each.z:.1f}")
+            table.add_row(each.sample_id, f"{each.norm:.4g}", f"{each.z:.1f}")
         console.print(table)
 
 

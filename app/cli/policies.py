@@ -33,7 +33,7 @@ def change(
     if isinstance(changed, ProposalView):
         console.print(f"Proposal {changed.id} waits for somebody else's approval: it loosens what guards the model.")
         for change in changed.loosens:
-            console.print(f"  {change}", markup=False)
+            console.print(f"  {change}")
     else:
         console.print(f"Policy {changed.number} of {model} is in force.")
 

@@ -153,4 +153,4 @@ def keep(file: Path, service: Client, ticket: str, paper: str) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise ServiceError(f"{file} cannot be written: {error.strerror}.") from None
-    console.print(f"{file} holds the {paper}.", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{file} holds the {paper}.", highlight=False, soft_wrap=True)

@@ -39,7 +39,7 @@ Run = Callable[..., Result]
 def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call `expunge` with these arguments; what it refuses is raised."""
     service = Client("http://service", story.key("admin"), http=http)
-    narrow = Console(width=80)
+    narrow = Console(width=80, markup=False, emoji=False)
     for module in (approvals, audit, datasets, models, policies, schedules, tickets, webhooks):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)

@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
 from app import cli
-from app.cli import audit, datasets, models, policies, schedules, tickets, webhooks
+from app.cli import audit, console, datasets, models, policies, schedules, tickets, webhooks
 from app.errors import ServiceError
 from expunge import Client, Retry
-from tests.expunge.driver import KEY, Script, problem
+from tests.expunge.driver import KEY, TICKET, Script, problem
 
 Told = Callable[..., tuple[int, str, str]]
 LOGIN = httpx.Response(200, html="<html>please log in</html>")
@@ -29,6 +30,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         service = Client("http://service", KEY, http=httpx.Client(transport=script.transport), retry=Retry(tries=1))
         for module in (audit, datasets, models, policies, schedules, tickets, webhooks):
             monkeypatch.setattr(module, "api", lambda: service)
+        monkeypatch.setattr(console.console, "_width", 200)
         monkeypatch.setattr(sys, "argv", ["expunge", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -78,6 +80,44 @@ def test_a_policy_of_another_release_is_shown_and_changed_as_it_is(told: Told) -
     assert json.loads(script.asked[-1].content) == {"thresholds": {"ue": 0.2, "newer": 2}, "newest": {"a": 3}}
     with pytest.raises(ServiceError, match=r"no drift\.max_updates"):
         policies.assign(service, "m", {"drift.max_updates": 2})
+
+
+class TestTextOfOthers:
+    """In which a bracket closes nothing, and a colon begins no picture."""
+
+    ODD = "case [/] [bold]7[/bold] :smile: [red]"
+
+    def test_in_a_list_of_tickets(self, told: Told) -> None:
+        page = httpx.Response(200, json={"items": [TICKET | {"external_id": self.ODD}], "next": None})
+        code, printed, _ = told([page], "tickets", "list")
+        assert code == 0
+        assert self.ODD in printed
+
+    def test_in_a_proposal(self, told: Told) -> None:
+        proposal = {
+            "id": 1, "model": "m", "state": "refused", "base": 1, "loosens": ["window.days: 30 -> 3 [/]"], "author": "a [/]",
+            "created_at": "2026-01-01T00:00:00Z", "decided_by": "b", "decided_at": None, "why": self.ODD, "policy": {},
+        }  # fmt: skip
+        code, printed, _ = told([httpx.Response(200, json=[proposal])], "policy", "proposals", "m")
+        assert code == 0
+        assert self.ODD in printed
+
+    def test_in_a_complaint(self, told: Told) -> None:
+        refused = problem(409, "conflict", f"No: {self.ODD}")
+        assert told([refused], "tickets", "cancel", "t") == (1, "", f"No: {self.ODD}\n")
+
+    def test_in_what_is_being_done(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(console, "console", Console(markup=False, emoji=False, force_terminal=True, width=120))
+        with console.progress() as bars:
+            console.show(bars, bars.add_task(self.ODD, total=1.0, step=""), 0.5, f"held: {self.ODD}")
+            bars.refresh()
+        assert f"held: {self.ODD}" in capsys.readouterr().out
+
+    def test_in_the_name_of_what_is_loaded(self, told: Told, tmp_path: Path) -> None:
+        file = tmp_path / "m.csv"
+        file.write_text("id\na\n")
+        refused = problem(422, "invalid")
+        assert told([refused], "datasets", "load", "[/]", "--file", str(file)) == (1, "", "what to do\n")
 
 
 def test_the_key_of_a_ticket_that_was_refused_is_not(told: Told) -> None:
