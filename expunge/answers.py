@@ -118,7 +118,7 @@ def retry_after(value: str | None) -> float | None:
         return None
     try:
         return max(0.0, float(value)) if value.strip().isdigit() else until(parsedate_to_datetime(value))
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no date has
         return None
 
 

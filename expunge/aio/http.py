@@ -11,7 +11,8 @@ from pydantic import BaseModel, SecretStr
 from expunge.address import address, key
 from expunge.answers import lost, parsed, refusal
 from expunge.bearer import Bearer
-from expunge.bodies import encoded
+from expunge.bodies import addressable, encoded, sendable
+from expunge.release import release
 from expunge.retries import READING, Retry, Tries
 
 T = TypeVar("T")
@@ -66,22 +67,23 @@ class Http:
         """
         if not path.startswith("/"):  # behind the address, it would be read as more of the host
             raise ValueError("a path begins with /")
-        sent = httpx.Headers({"User-Agent": "expunge-python", "X-Request-Id": str(uuid4())})
-        sent.update(headers)
+        sent = httpx.Headers({"User-Agent": f"expunge-python/{release()}", "X-Request-Id": str(uuid4())})
+        sent.update(sendable(headers or {}))
         if repeatable is None:
             repeatable = method.upper() in IDEMPOTENT or "Idempotency-Key" in sent
         changes = method.upper() not in READING
         tries = Tries(retry or self.retry, repeatable=repeatable, changes=changes, until=until)
         while True:
             waits = timeout if until is None else capped(self.http.timeout, until - self.clock())
-            request = self.http.build_request(
-                method,
-                self.base + path,
-                params=present(params),
-                content=content() if callable(content) else content,
-                headers=sent,
-                timeout=waits,
-            )
+            with addressable():
+                request = self.http.build_request(
+                    method,
+                    self.base + path,
+                    params=present(params),
+                    content=content() if callable(content) else content,
+                    headers=sent,
+                    timeout=waits,
+                )
             try:
                 response = await self.http.send(request, stream=True, auth=self.bearer, follow_redirects=False)
                 try:

@@ -60,5 +60,6 @@ class Policies:
 
 
 def policy(response: httpx.Response) -> Policy:
+    """A proxy that compresses marks the ETag as weak, which the service does not take back."""
     found = parsed(response, PolicyView)
-    return Policy(**dict(found), etag=response.headers.get("etag", ""))
+    return Policy(**dict(found), etag=response.headers.get("etag", "").removeprefix("W/"))

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,14 @@ class TestWhereAndWithWhat:
             "http://[::1",
             "http://h/?a=b",
             "http://h#a",
+            "http://-é..",
+            "http://..",
+            "http://" + "a" * 64,
+            "http://1.2.3.999",
+            "http://h\x01",
+            "http://h\n.example/",
+            "http://h\ud800",
+            "http://" + "h" * 70_000,
         ],
     )
     def test_what_is_no_address_is_not_called(self, kind: Any, url: str) -> None:
@@ -263,6 +272,15 @@ class TestPolicies:
         client.policies.replace("m", found.policy, found.etag)
         assert json.loads(script.asked[-1].content) == said | {"thresholds": said.get("thresholds", {}) | {"ue": 0.1}}
 
+    def test_a_proxy_that_compresses_does_no_harm(self, driver: Driver) -> None:
+        """It weakens the ETag, which would never match again."""
+        answer = view({})
+        answer.headers["etag"] = 'W/"policy-1-1"'
+        script = Script(answer)
+        client = driver.client(script.transport)
+        client.policies.replace("m", {}, client.policies.get("m").etag)
+        assert script.asked[-1].headers["if-match"] == '"policy-1-1"'
+
     def test_one_that_is_made_is_what_was_said_of_it(self, driver: Driver) -> None:
         script = Script(view({}))
         client = driver.client(script.transport)
@@ -307,6 +325,49 @@ def test_an_id_that_is_no_text_is_refused_and_not_repeated(driver: Driver) -> No
             driver.client(script.transport).tickets.submit("people", samples=[wrong])
         assert "17" not in str(refused.value)
     assert script.asked == []
+
+
+def test_what_cannot_be_an_address_is_refused_and_not_repeated(driver: Driver) -> None:
+    script = Script(httpx.ReadError)
+    client = driver.client(script.transport)
+    asks = [
+        lambda: client.models.get("n" * 70_000),
+        lambda: client.tickets.page(external_id="n" * 70_000),
+        lambda: client.tickets.page(external_id="n\ud800"),
+    ]
+    for ask in asks:
+        with pytest.raises(Unprocessable, match="cannot be sent as an address") as refused:
+            ask()
+        assert "nnn" not in str(refused.value)
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("etag", ['"policy-é"', '"policy\n-1"', "\ud800", "\0"])
+def test_a_header_that_cannot_be_sent_is_refused(driver: Driver, etag: str) -> None:
+    script = Script(httpx.ReadError)
+    with pytest.raises(Unprocessable, match="If-Match cannot be sent"):
+        driver.client(script.transport).policies.replace("m", {}, etag)
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "../models", "a\\b", "..\\models", "/", "a" * 100 + "/"])
+def test_a_slash_in_a_name_is_not_sent(driver: Driver, name: str) -> None:
+    """Encoded it may be decoded on the way, and lead to another place."""
+    script = Script(httpx.ReadError)
+    for call in ("get", "flush"):
+        with pytest.raises(NotFound, match="Nothing is called"):
+            getattr(driver.client(script.transport).models, call)(name)
+    assert script.asked == []
+
+
+def test_each_request_says_which_release_asks(driver: Driver) -> None:
+    script = Script(httpx.Response(200, json=[]))
+    client = driver.client(script.transport)
+    client.models.all()
+    client.request("GET", "/models", headers={"User-Agent": "mine"})
+    said = [request.headers["user-agent"] for request in script.asked]
+    assert said == [f"expunge-python/{version('expunge')}", "mine"]
+    assert expunge.__version__ == version("expunge")
 
 
 @pytest.mark.parametrize("path", ["models", ".evil.example/", "@evil.example/", ":81/models", ""])
@@ -362,7 +423,17 @@ def test_a_client_closes_what_it_opened_and_nothing_else() -> None:
         assert not given.is_closed
 
 
-@pytest.mark.parametrize("after", ["soon", "", "-3", "Wed, 21 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        "soon",
+        "",
+        "-3",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +" + "9" * 20,
+    ],
+)
 def test_a_retry_after_that_says_nothing_of_use_is_no_harm(driver: Driver, after: str) -> None:
     script = Script(problem(429, "too_many", retry_after=after), httpx.Response(200, json=[]))
     assert driver.client(script.transport).models.all() == []
