@@ -28,7 +28,8 @@ def differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any
     found: dict[str, Any] = {}
     for name, value in values.items():
         default = defaults.get(name)
-        if value != default:
-            parts = isinstance(value, dict) and isinstance(default, dict)
-            found[name] = differing(value, default) if parts else value
+        if isinstance(value, dict) and isinstance(default, dict) and value != default:
+            found[name] = differing(value, default)
+        elif value != default:
+            found[name] = value
     return found

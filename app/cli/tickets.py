@@ -90,7 +90,7 @@ def detail(ticket: str) -> None:
 def watch(ticket: str) -> None:
     """Follow a ticket until every model has answered it; exits 1 where it ends otherwise."""
     found = follow(api(), ticket)
-    if found.state != TicketState.FULFILLED:
+    if found.state.value != TicketState.FULFILLED:
         raise ServiceError(f"Ticket {found.id} was {found.state}: no model answers it.")
     console.print(f"{found.state}: " + ", ".join(o.clean_version or o.state for o in found.obligations))
 

@@ -116,8 +116,8 @@ class TestTextOfOthers:
     def test_in_the_name_of_what_is_loaded(self, told: Told, tmp_path: Path) -> None:
         file = tmp_path / "m.csv"
         file.write_text("id\na\n")
-        refused = problem(422, "invalid")
-        assert told([refused], "datasets", "load", "[/]", "--file", str(file)) == (1, "", "what to do\n")
+        said = (1, "", "Nothing is called '[/]'.\n")
+        assert told([httpx.ReadError], "datasets", "load", "[/]", "--file", str(file)) == said
 
 
 def test_the_key_of_a_ticket_that_was_refused_is_not(told: Told) -> None:
