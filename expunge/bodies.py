@@ -37,10 +37,10 @@ def encoded(body: Any) -> bytes:
         raise Unprocessable("The body holds what JSON cannot: half a character, or a number that is none.") from None
 
 
-def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers, all of which can be sent."""
+def sendable(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers, all of which can be sent; bytes are the caller's own."""
     for name, value in headers.items():
-        if not HEADER.fullmatch(value):
+        if isinstance(value, str) and not HEADER.fullmatch(value):
             raise Unprocessable(f"{name} cannot be sent: a header holds printable characters of ASCII alone.")
     return dict(headers)
 

@@ -364,7 +364,7 @@ def test_each_request_says_which_release_asks(driver: Driver) -> None:
     script = Script(httpx.Response(200, json=[]))
     client = driver.client(script.transport)
     client.models.all()
-    client.request("GET", "/models", headers={"User-Agent": "mine"})
+    client.request("GET", "/models", headers={"User-Agent": b"mine"})
     said = [request.headers["user-agent"] for request in script.asked]
     assert said == [f"expunge-python/{version('expunge')}", "mine"]
     assert expunge.__version__ == version("expunge")
