@@ -64,13 +64,20 @@ def loosened(old: PolicyBody, new: PolicyBody) -> list[str]:
 
 
 def put(session: Session, model: Model, body: PolicyBody, if_match: str, author: str) -> Policy | Proposal:
-    """Put a policy in force, or propose it where it loosens the present one. Raises as `policy.replace` does."""
+    """Put a policy in force, or propose it where it loosens the present one. Raises as `policy.replace` does.
+
+    A PUT may be sent twice, where its answer was lost: the author's own proposal of the same policy, which nobody has
+    decided yet, is the answer then. The model is locked, so it cannot come in between.
+    """
     present = policy.to_replace(session, model, body, if_match)
     loosens = loosened(policy.stored(present.body), body)
     if not loosens:
         made = policy.replace(session, model, body, if_match, author)
         overtake(session, model)
         return made
+    known = made_already(session, present, body, author)
+    if known is not None:
+        return known
     proposal = Proposal(
         model_id=model.id,
         state=ProposalState.PROPOSED,
@@ -83,6 +90,18 @@ def put(session: Session, model: Model, body: PolicyBody, if_match: str, author:
     session.flush()
     tell(session, "policy.proposed", author, proposal, loosens=loosens, policy=proposal.body)
     return proposal
+
+
+def made_already(session: Session, present: Policy, body: PolicyBody, author: str) -> Proposal | None:
+    """The author's undecided proposal to put this very policy in the place of the present one."""
+    query = select(Proposal).where(
+        Proposal.model_id == present.model_id,
+        Proposal.state == ProposalState.PROPOSED,
+        Proposal.base == present.number,
+        Proposal.author == author,
+    )
+    wanted = body.model_dump(mode="json")
+    return next((each for each in session.scalars(query) if each.body == wanted), None)
 
 
 def of_model(session: Session, model: Model, limit: int) -> list[Proposal]:

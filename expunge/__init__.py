@@ -32,6 +32,8 @@ from expunge.retries import Retry
 if TYPE_CHECKING:
     from expunge.aio.client import AsyncClient
     from expunge.sync.client import Client
+
+    __version__: str
 else:
 
     def __getattr__(name: str) -> Any:
@@ -43,6 +45,10 @@ else:
             from expunge.sync.client import Client
 
             return Client
+        if name == "__version__":
+            from expunge.release import release
+
+            return release()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

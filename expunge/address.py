@@ -4,6 +4,7 @@ import os
 import re
 from urllib.parse import quote, urlsplit
 
+import httpx
 from pydantic import SecretStr
 
 from expunge.errors import ExpungeError, NotFound, Unauthenticated
@@ -22,7 +23,9 @@ def address(given: str | None) -> str:
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
-    except ValueError:  # a port that is no number, a host that is no address
+        httpx.URL(url)
+        (parts.hostname or "").encode("idna")  # as the look-up of its address will
+    except (ValueError, httpx.InvalidURL):  # a port that is no number, a host that can be none, a control character
         raise refused from None
     if not whole or parts.query or parts.fragment:
         raise refused
@@ -31,21 +34,30 @@ def address(given: str | None) -> str:
     return url
 
 
-def key(given: str | None) -> SecretStr:
-    """The key, wrapped so that no repr, traceback or log line prints it."""
-    secret = (given if given is not None else os.environ.get(KEY_VARIABLE, "")).strip()
-    if not SENDABLE.fullmatch(secret):
+def sealed(given: str | SecretStr | None) -> SecretStr | None:
+    """A key that was given, wrapped so that no repr, traceback or log line prints it."""
+    return given if given is None or isinstance(given, SecretStr) else SecretStr(given)
+
+
+def key(given: SecretStr | None) -> SecretStr:
+    """The key that was given, or the environment's. No variable here holds its text: a traceback may show them all."""
+    found = given if given is not None else SecretStr(os.environ.get(KEY_VARIABLE, ""))
+    found = SecretStr(found.get_secret_value().strip())
+    if not SENDABLE.fullmatch(found.get_secret_value()):
         raise Unauthenticated(
             f"Set {KEY_VARIABLE} to your key; `expunge keys create` makes one on the service's machine."
         )
-    return SecretStr(secret)
+    return found
 
 
 def part(name: object) -> str:
-    """A name that somebody typed, as one part of a path: whatever it holds, it leads nowhere else."""
+    """A name that somebody typed, as one part of a path: whatever it holds, it leads nowhere else.
+
+    A slash would, though it is sent encoded: proxies and servers decode it before they look where a path leads.
+    """
     text = str(name)
-    if text in ("", ".", ".."):
-        raise NotFound(f"Nothing is called {text!r}.")
+    if text in ("", ".", "..") or "/" in text or "\\" in text:
+        raise NotFound(f"Nothing is called {text[:80]!r}.")
     try:
         return quote(text, safe="@:+")
     except UnicodeEncodeError:  # a lone surrogate

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from expunge.bodies import faults
 from expunge.errors import ExpungeError, NotUnderstood, Unavailable, kind_of
-from expunge.retries import Fate
+from expunge.retries import READING, Fate, next_step
 
 T = TypeVar("T")
-PROBLEM = "application/problem+json"
+PROBLEM, PAGE = "application/problem+json", "text/html"
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 
 
@@ -29,13 +29,53 @@ def parsed(response: httpx.Response, kind: type[T]) -> T:
     try:
         made: T = adapter(wanted).validate_json(response.content)
     except ValidationError as error:
-        raise NotUnderstood(
-            f"The answer of {response.request.url.path} is not what this client expects ({faults(error)}). Is a proxy in "
-            "between, or is the service of a much later release?",
-            status=response.status_code,
-            request_id=response.headers.get("x-request-id"),
-        ) from None
+        raise strange(response, faults(error)) from None
     return made
+
+
+def of_type(response: httpx.Response, *wanted: str) -> httpx.Response:
+    """The answer, if it is of a media type that was asked for: a proxy's page may have a status of 200 too.
+
+    Where none is named, it may be of any type but a page's.
+    """
+    found = media(response)
+    if found not in wanted if wanted else found == PAGE:
+        raise strange(response, f"it is of the type {found[:60]!r}")
+    return response
+
+
+def as_json(response: httpx.Response, wanted: str = "application/json") -> Any:
+    """The answer's JSON, of no shape that this client knows."""
+    try:
+        return of_type(response, wanted).json()
+    except ValueError:
+        raise strange(response, "it is no JSON") from None
+
+
+def empty(response: httpx.Response) -> None:
+    """Of something that was removed nothing is left to be told."""
+    if response.status_code != httpx.codes.NO_CONTENT:
+        raise strange(response, f"its status is {response.status_code} instead of 204")
+
+
+def strange(response: httpx.Response, why: str) -> NotUnderstood:
+    """What to say of an answer that means success and is not the service's."""
+    request = response.request
+    error = NotUnderstood(
+        f"The answer of {request.url.path} is not what this client expects ({why}). Is a proxy in between, or is the "
+        "service of a much later release?",
+        status=response.status_code,
+        request_id=response.headers.get("x-request-id") or request.headers.get("x-request-id"),
+        idempotency_key=request.headers.get("idempotency-key"),
+    )
+    if request.method not in READING:
+        error.add(f"It says that it was carried out: {next_step(error.idempotency_key)}")
+    return error
+
+
+def media(response: httpx.Response) -> str:
+    """The answer's type, without its parameters."""
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def refusal(response: httpx.Response) -> tuple[ExpungeError, Fate]:
@@ -63,7 +103,7 @@ def refusal(response: httpx.Response) -> tuple[ExpungeError, Fate]:
 
 def problem(response: httpx.Response) -> dict[str, Any]:
     """RFC 9457's object, empty where the answer is none."""
-    if response.headers.get("content-type", "").partition(";")[0].strip() != PROBLEM:
+    if media(response) != PROBLEM:
         return {}
     try:
         said = response.json()
@@ -78,7 +118,7 @@ def retry_after(value: str | None) -> float | None:
         return None
     try:
         return max(0.0, float(value)) if value.strip().isdigit() else until(parsedate_to_datetime(value))
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no date has
         return None
 
 
@@ -87,11 +127,9 @@ def until(when: datetime) -> float:
     return max(0.0, (aware - datetime.now(UTC)).total_seconds())
 
 
-def lost(error: httpx.RequestError, base: str, *, changes: bool) -> tuple[Unavailable, Fate]:
-    """What to say where no whole answer came. `changes`: the request asks for a change."""
+def lost(error: httpx.RequestError, base: str) -> tuple[Unavailable, Fate]:
+    """What to say where no whole answer came."""
     name = type(error).__name__
     if isinstance(error, UNSENT):
         return Unavailable(f"No service answers at {base} ({name}). Is it up, and is that its address?"), Fate.UNSENT
-    told = f"The connection to {base} broke off before the answer was whole ({name})."
-    then = " It may have been carried out: look before you send it again." if changes else " Ask again."
-    return Unavailable(told + then), Fate.UNKNOWN
+    return Unavailable(f"The connection to {base} broke off before the answer was whole ({name})."), Fate.UNKNOWN

@@ -10,7 +10,8 @@ class ExpungeError(Exception):
     """Base of everything that this client raises of its own. `detail` says what to do next.
 
     `code` is the service's stable word for it, `status` that of HTTP, or None where no answer came; `request_id` is what
-    the service's log calls the request by; `errors` says what is wrong where in an invalid body.
+    the service's log calls the request by; `errors` says what is wrong where in an invalid body. `idempotency_key` is the
+    one that was sent, given or made: a call with the same key and body is done once.
     """
 
     known_as: ClassVar[str] = "error"
@@ -24,6 +25,7 @@ class ExpungeError(Exception):
         request_id: str | None = None,
         errors: list[dict[str, Any]] | None = None,
         retry_after: float | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -32,6 +34,12 @@ class ExpungeError(Exception):
         self.request_id = request_id
         self.errors = errors or []
         self.retry_after = retry_after
+        self.idempotency_key = idempotency_key
+
+    def add(self, sentence: str) -> None:
+        """Let it say more."""
+        self.detail += f" {sentence}"
+        self.args = (self.detail,)
 
 
 class Unauthenticated(ExpungeError):

@@ -1,5 +1,6 @@
 """The command line `expunge`. Commands for people at a service speak HTTP; those for its keeper speak to its database."""
 
+import shlex
 import sys
 
 import typer
@@ -26,7 +27,7 @@ from app.cli import (
 )
 from app.cli.console import errors
 from app.errors import ServiceError
-from expunge import ExpungeError
+from expunge import ExpungeError, InFlight, NotUnderstood, Unavailable
 
 app = typer.Typer(
     name="expunge",
@@ -64,7 +65,12 @@ def main() -> None:
     """Entry point: a fault that has a sentence ends in that sentence and exit code 1, never in a traceback."""
     try:
         app()
-    except (ServiceError, ExpungeError) as error:
+    except ExpungeError as error:
+        if error.idempotency_key and isinstance(error, Unavailable | InFlight | NotUnderstood):
+            key = shlex.quote(error.idempotency_key)
+            fail(f"{error.detail} Send it again with --key {key}: it will not be made twice.")
+        fail(error.detail)
+    except ServiceError as error:
         fail(error.detail)
     except OperationalError:
         fail(
@@ -81,5 +87,5 @@ def main() -> None:
 
 
 def fail(message: str) -> None:
-    errors.print(message, style="red", highlight=False, markup=False)
+    errors.print(message, style="red", highlight=False, soft_wrap=True)
     sys.exit(1)

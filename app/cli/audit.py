@@ -28,7 +28,7 @@ def report(
     service = api()
     if html is not None:
         write(html, service.audit.page(version))
-        console.print(f"{html} holds the report; open it in a browser.", highlight=False, markup=False)
+        console.print(f"{html} holds the report; open it in a browser.", highlight=False)
         return
     if as_json:
         console.print_json(service.audit.json(version))
@@ -44,10 +44,10 @@ def report(
             table.add_row(name, interval(statistic, threshold), str(statistic["n"]), statistic["estimator"])
         console.print(table)
         for reason in attempt.reasons:
-            console.print(f"  {reason}", highlight=False, markup=False)
+            console.print(f"  {reason}", highlight=False)
     console.print("Not promised:", style="bold")
     for sentence in found.not_promised:
-        console.print(f"  {sentence}", highlight=False, markup=False)
+        console.print(f"  {sentence}", highlight=False)
 
 
 @app.command()
@@ -59,9 +59,7 @@ def bundle(
     service = api()
     file = to or Path(f"{service.models.version(version).version}-evidence.zip")
     write(file, service.audit.bundle(version))
-    console.print(
-        f"{file} holds the evidence. Check it: expunge verify {file}", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(f"{file} holds the evidence. Check it: expunge verify {file}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -71,7 +69,7 @@ def checkpoint(to: Annotated[Path | None, typer.Option(help="Keep it in this fil
     if to is not None:
         write(to, note)
     else:
-        console.print(note, highlight=False, markup=False, soft_wrap=True, end="")
+        console.print(note, highlight=False, soft_wrap=True, end="")
 
 
 @app.command("keys")
@@ -130,7 +128,7 @@ def verify() -> None:
         sys.exit(1)
     console.print(f"{found.events} events, unbroken. Head {found.head}", highlight=False, soft_wrap=True)
     for sentence in found.restored:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -13,20 +14,21 @@ from expunge import Client, Retry
 
 SOON = Retry(tries=3, seconds=10, first=0.2)
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
+"""What they print is often somebody else's text, in which a bracket or a colon means itself."""
 
 
 def api() -> Client:
     """The service named by EXPUNGE_API_URL, with the key in EXPUNGE_API_KEY. Somebody waits: it gives up soon."""
-    key = settings().api_key
-    return Client(settings().url, key.get_secret_value() if key else "", retry=SOON)
+    return Client(settings().url, settings().api_key or SecretStr(""), retry=SOON)
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Progress bars, drawn on a terminal and left out elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
+    named, doing = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[step]"))
+    columns = (named, BarColumn(), doing, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield bars
 

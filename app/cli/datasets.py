@@ -9,6 +9,7 @@ from typing import IO, Annotated
 import pyarrow.csv
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 from app import manifests
 from app.cli.console import api, console
@@ -32,7 +33,7 @@ def load(
     """Load a manifest: which samples there are and whose they are. The samples themselves stay where they are."""
     if (file is None) == (problem is None):
         raise typer.BadParameter("give either --file or --problem")
-    with console.status(f"loading {name} ..."):
+    with console.status(Text(f"loading {name} ...")):
         made = api().datasets.load(name, from_problem(problem) if problem else from_file(file or Path()))
     told = f"{made.name}: {made.samples} samples of {subjects(made)} subjects, manifest {made.manifest_sha256}"
     console.print(told, soft_wrap=True)

@@ -23,6 +23,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app import keys
 from app.auth import Scope
@@ -112,7 +113,8 @@ def free_port() -> int:
 
 
 def step(begun: float, text: str) -> None:
-    console.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
+    since = Text(f"{time.monotonic() - begun:6.1f} s", style="dim")
+    console.print(Text.assemble(since, f"  {text}"), soft_wrap=True)
 
 
 def play(data: Data, begun: float) -> "Seats":
@@ -125,7 +127,7 @@ def play(data: Data, begun: float) -> "Seats":
     made = admin.datasets.load(data, manifest)
     step(begun, f"manifest of {data}: {made.samples} samples of {made.subjects} subjects")
     admin.models.register(MODEL, data, data, script.policy.model_dump(mode="json"))
-    models.follow(admin, MODEL)
+    models.follow(admin, models.first_training(admin, MODEL))
     first = reviewer.audit.report(f"{MODEL}@current")
     step(begun, f"{first.version.version}: {first.summary}")
     if script.bank:
@@ -187,9 +189,7 @@ def check_evidence(seats: Seats, file: Path) -> None:
     (key,) = [each.fingerprint for each in seats.reviewer.audit.signing_keys() if each.current]
     file.write_bytes(seats.reviewer.audit.bundle(chosen))
     step(seats.begun, f"evidence of {chosen}: expunge verify {file} --key {key}")
-    if not verify.run(
-        file, verify.Options(fingerprint=key), lambda line: console.print(f"  {line}", highlight=False, markup=False)
-    ):
+    if not verify.run(file, verify.Options(fingerprint=key), lambda line: console.print(f"  {line}", highlight=False)):
         raise ServiceError("The evidence does not hold.")
 
 
@@ -237,7 +237,7 @@ def report(reviewer: Client, done: list[Done]) -> None:
         for attempt in audit.attempts_at_a_verdict:
             samples = str(one.ticket.counts.accepted)
             table.add_row(one.name, samples, attempt.rung, *figures(attempt, audit, one, trained))
-    wide = Console(width=max(console.width, TABLE_WIDTH))
+    wide = Console(width=max(console.width, TABLE_WIDTH), markup=False, emoji=False)
     wide.print(table)
     for one, audit in zip(done, audits, strict=True):
         for attempt in audit.attempts_at_a_verdict:
@@ -262,7 +262,7 @@ def explain(audit: Report) -> None:
     """What a reviewer reads first of an update: the audit's own words."""
     console.print(f"\nWhat the audit of {audit.version.version} says", style="bold", highlight=False)
     for said in audit.answers:
-        console.print(f"[bold]{said.question}[/bold] {' '.join(said.answer)}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((said.question, "bold"), f" {' '.join(said.answer)}"), soft_wrap=True)
     console.print()
 
 
@@ -284,4 +284,4 @@ def figures(attempt: VerdictView, audit: Report, one: Done, trained: float | Non
 
 def two_lines(statistic: dict[str, Any], threshold: float) -> str:
     """An estimate with its threshold, and beneath it the interval."""
-    return f"{statistic['estimate']:+.3f} ±{threshold:g}\n\\[{statistic['low']:+.3f}, {statistic['high']:+.3f}]"
+    return f"{statistic['estimate']:+.3f} ±{threshold:g}\n[{statistic['low']:+.3f}, {statistic['high']:+.3f}]"

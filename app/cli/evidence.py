@@ -43,7 +43,7 @@ def compare(
 
 
 def say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 @contextmanager

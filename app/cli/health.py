@@ -39,4 +39,4 @@ def health(
         raise Unavailable("; ".join(f"{each.name} is {each.condition}" for each in found) + ".")
     console.print(", ".join(f"{each.name} is {each.condition}" for each in well), highlight=False)
     for exporter in stuck:
-        console.print(f"The export {exporter.name} does not get on: {exporter.failure}", highlight=False, markup=False)
+        console.print(f"The export {exporter.name} does not get on: {exporter.failure}", highlight=False)

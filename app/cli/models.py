@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from app.cli.console import api, console, moment, progress, show
 from app.cli.tickets import ids_in
 from app.errors import ServiceError
-from expunge import Client
-from expunge.models import BankCost, BankView, BatchState, ExposureLook
+from expunge import Client, TooMany, Unavailable
+from expunge.models import BankCost, BankView, BatchDetail, BatchKind, BatchState, BatchView, ExposureLook
 
 app = typer.Typer(no_args_is_help=True)
 POLL_SECONDS = 0.5
@@ -40,20 +39,29 @@ def register(
     service.models.register(name, dataset, problem, body)
     console.print(f"{name} is registered.")
     if wait:
-        follow(service, name)
-        console.print(f"{name} has its first version: {service.models.version(f'{name}@current').version}")
+        console.print(f"{name} has its first version: {follow(service, first_training(service, name)).version}")
 
 
-def follow(service: Client, name: str) -> None:
-    """Show what is being done for a model until nothing is. Raises `ServiceError` when its batch was quarantined."""
+def first_training(service: Client, name: str) -> BatchView:
+    """The batch that a registration orders."""
+    for ordered in service.batches.each(model=name, kind=BatchKind.TRAIN, most=1):
+        return ordered
+    raise ServiceError(f"{name} has no first training. `expunge models show {name}` says what is done for it.")
+
+
+def follow(service: Client, batch: BatchView) -> BatchDetail:
+    """Show what is done for a batch until it is published; returns it. Raises `Quarantined` when it is held for an operator,
+    `ServiceError` when it ends in any other way."""
     with progress() as bars:
-        bar = bars.add_task(name, total=1.0, step="waits for a worker")
-        while (running := service.models.get(name).running) is not None:
-            show(bars, bar, running.progress, running.step)
-            time.sleep(POLL_SECONDS)
-    for newest in service.batches.each(model=name, most=1):
-        if newest.state == BatchState.QUARANTINED:
-            raise ServiceError(f"The batch is held for an operator: {newest.failure}")
+        bar = bars.add_task(batch.model, total=1.0, step="waits for a worker")
+
+        def draw(found: BatchDetail) -> None:
+            show(bars, bar, found.progress, found.step or "waits for a worker")
+
+        found = service.batches.wait(batch.id, timeout=None, longest=POLL_SECONDS, progress=draw)
+    if found.state != BatchState.PUBLISHED:
+        raise ServiceError(f"Batch {found.id} is {found.state}: {found.failure or 'no version was made'}.")
+    return found
 
 
 @app.command("list")
@@ -127,10 +135,15 @@ def in_short(found: BankView) -> str:
 
 def follow_bank(service: Client, name: str) -> BankView:
     """Show how its references are trained until none is. Raises `ServiceError` when a training has ended the bank."""
+    found: BankView | None = None
     with progress() as bars:
         bar = bars.add_task(f"{name}: bank", total=1.0, step="waits for a worker")
         while True:
-            found = service.banks.get(name)
+            try:
+                found = service.banks.get(name)
+            except (Unavailable, TooMany):
+                if found is None:  # once it was seen, a service that is away for a while ends no wait
+                    raise
             if found.state is None:
                 raise ServiceError(
                     f"{name} has no bank any more: a training or a fault has ended it, and the log says which."
@@ -173,10 +186,10 @@ def retrain(
 ) -> None:
     """Retrain a model without its tombstoned samples."""
     service = api()
-    console.print(f"batch {service.batches.retrain(model, why).id}")
+    batch = service.batches.retrain(model, why)
+    console.print(f"batch {batch.id}")
     if wait:
-        follow(service, model)
-        console.print(f"current: {service.models.version(f'{model}@current').version}")
+        console.print(f"published: {follow(service, batch).version}")
 
 
 @app.command()
@@ -207,7 +220,7 @@ def exposure(
     if found.look.outliers:
         table = Table(Column("sample", overflow="fold"), "gradient norm", "z")
         for each in found.look.outliers:
-            table.add_row(escape(each.sample_id), f"{each.norm:.4g}", f"{each.z:.1f}")
+            table.add_row(each.sample_id, f"{each.norm:.4g}", f"{each.z:.1f}")
         console.print(table)
 
 

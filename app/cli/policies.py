@@ -10,7 +10,7 @@ from app.cli.console import api, console
 from app.errors import ServiceError
 from expunge import Client
 from expunge.models import ProposalView
-from expunge.policies import Policy
+from expunge.policies import Policy, written
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def detail(model: str) -> None:
     """The policy in force, as JSON."""
     found = api().policies.get(model)
     console.print(f"policy {found.number} of {model}, by {found.author}")
-    console.print_json(found.policy.model_dump_json())
+    console.print_json(data=written(found.policy))
 
 
 @app.command("set")
@@ -33,7 +33,7 @@ def change(
     if isinstance(changed, ProposalView):
         console.print(f"Proposal {changed.id} waits for somebody else's approval: it loosens what guards the model.")
         for change in changed.loosens:
-            console.print(f"  {change}", markup=False)
+            console.print(f"  {change}")
     else:
         console.print(f"Policy {changed.number} of {model} is in force.")
 
@@ -78,7 +78,7 @@ def split(text: str) -> tuple[str, Any]:
 def assign(service: Client, model: str, values: dict[str, Any]) -> Policy | ProposalView:
     """Read the policy, change the named values, put it back with the ETag it was read under."""
     found = service.policies.get(model)
-    policy = found.policy.model_dump(mode="json")
+    policy = written(found.policy)
     for path, value in values.items():
         *parents, last = path.split(".")
         inner: Any = policy

@@ -54,7 +54,7 @@ def running() -> bool:
 
 
 def say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def backup(

@@ -88,8 +88,10 @@ def detail(ticket: str) -> None:
 
 @app.command()
 def watch(ticket: str) -> None:
-    """Follow a ticket until every model has answered it."""
+    """Follow a ticket until every model has answered it; exits 1 where it ends otherwise."""
     found = follow(api(), ticket)
+    if found.state.value != TicketState.FULFILLED:
+        raise ServiceError(f"Ticket {found.id} was {found.state}: no model answers it.")
     console.print(f"{found.state}: " + ", ".join(o.clean_version or o.state for o in found.obligations))
 
 
@@ -151,4 +153,4 @@ def keep(file: Path, service: Client, ticket: str, paper: str) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise ServiceError(f"{file} cannot be written: {error.strerror}.") from None
-    console.print(f"{file} holds the {paper}.", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{file} holds the {paper}.", highlight=False, soft_wrap=True)

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from expunge.address import part
 from expunge.aio.http import Http
+from expunge.aio.looking import look
 from expunge.aio.paging import each
 from expunge.bodies import checked
-from expunge.errors import StillOpen
 from expunge.models import BatchDetail, BatchKind, BatchPage, BatchState, BatchView, DecisionRequest, RetrainRequest
-from expunge.waiting import Patience, batch_ended
+from expunge.waiting import batch_ended
 
 
 class Batches:
@@ -71,14 +71,13 @@ class Batches:
         progress: Callable[[BatchDetail], None] | None = None,
     ) -> BatchDetail:
         """The batch once it is published, split or cancelled; as a ticket is waited for."""
-        patience = Patience(timeout, longest, self.http.clock())
-        while True:
-            found = await self.get(batch)
-            if progress is not None:
-                progress(found)
-            if batch_ended(found):
-                return found
-            pause = patience.pause(self.http.clock())
-            if pause is None:
-                raise StillOpen(f"Batch {batch} is {found.state} after {timeout:g} s, and goes on: wait for it again.")
-            await self.http.sleep(pause)
+        return await look(
+            self.http,
+            BatchDetail,
+            f"/batches/{part(batch)}",
+            batch_ended,
+            called=f"Batch {batch}",
+            timeout=timeout,
+            longest=longest,
+            progress=progress,
+        )

@@ -7,8 +7,10 @@ from typing import Any, Self
 
 import anyio
 import httpx
+from pydantic import SecretStr
 from typing_extensions import override
 
+from expunge.address import sealed
 from expunge.aio.approvals import Approvals
 from expunge.aio.audit import Audit
 from expunge.aio.banks import Banks
@@ -35,13 +37,14 @@ class AsyncClient:
     def __init__(
         self,
         url: str | None = None,
-        key: str | None = None,
+        key: str | SecretStr | None = None,
         *,
         http: httpx.AsyncClient | None = None,
         retry: Retry | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        key = sealed(key)  # before anything can fail, and a traceback show it
         self.http = Http(url, key, http, retry or Retry(), sleep, clock)
         self.tickets = Tickets(self.http)
         self.datasets = Datasets(self.http)
@@ -58,7 +61,8 @@ class AsyncClient:
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.http.base!r})"
+        made = getattr(self, "http", None)  # a traceback may show a client whose address was refused
+        return f"{type(self).__name__}({made.base!r})" if made else f"{type(self).__name__}(...)"
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Any other request, with the same key, retries and errors: `params`, `json` and `headers` as httpx has them."""

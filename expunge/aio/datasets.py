@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 
 from expunge.address import part
-from expunge.aio.http import LONG, Http
+from expunge.aio.http import Http
 from expunge.answers import parsed
 from expunge.models import DatasetView
 
@@ -32,7 +32,7 @@ class Datasets:
         again = isinstance(manifest, Path | bytes)
         path, headers = f"/datasets/{part(name)}", {"Content-Type": "text/csv"}
         response = await self.http.call(
-            "PUT", path, content=lambda: chunks(manifest), headers=headers, repeatable=again, timeout=LONG
+            "PUT", path, content=lambda: chunks(manifest), headers=headers, repeatable=again, timeout=self.http.long
         )
         return parsed(response, DatasetView)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from expunge.address import part
 from expunge.aio.http import Http
+from expunge.answers import empty
 from expunge.bodies import checked
 from expunge.models import KeyMade, KeyRequest, KeyView, RotateRequest, Scope
 
@@ -46,4 +47,4 @@ class Keys:
 
     async def revoke(self, prefix: str) -> None:
         """Close a key at once."""
-        await self.http.call("DELETE", f"/keys/{part(prefix)}")
+        empty(await self.http.call("DELETE", f"/keys/{part(prefix)}"))

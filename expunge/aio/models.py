@@ -8,7 +8,7 @@ import anyio
 import httpx
 
 from expunge.address import part
-from expunge.aio.http import LONG, Http
+from expunge.aio.http import Http
 from expunge.bodies import checked, listed
 from expunge.models import (
     DeletionAccepted,
@@ -105,4 +105,4 @@ class Models:
             finally:
                 download.discard()
 
-        return await self.http.send("GET", f"/models/{part(reference)}/weights", take, timeout=LONG)
+        return await self.http.send("GET", f"/models/{part(reference)}/weights", take, timeout=self.http.long)

@@ -2,6 +2,7 @@
 
 from expunge.address import part
 from expunge.aio.http import Http
+from expunge.answers import empty
 from expunge.bodies import checked
 from expunge.models import OccurrenceView, ScheduleRequest, ScheduleView
 
@@ -24,7 +25,7 @@ class Schedules:
 
     async def remove(self, schedule: int) -> None:
         """Stop a schedule; its past occurrences stay."""
-        await self.http.call("DELETE", f"/schedules/{part(schedule)}")
+        empty(await self.http.call("DELETE", f"/schedules/{part(schedule)}"))
 
     async def occurrences(self, schedule: int, limit: int = 50) -> list[OccurrenceView]:
         """Past due times, newest first, with the batch each opened; 200 at most."""

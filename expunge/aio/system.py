@@ -1,6 +1,7 @@
 """Is it alive, is it ready, how does it fare."""
 
 from expunge.aio.http import Http
+from expunge.answers import of_type
 from expunge.models import WorkerView
 
 
@@ -24,4 +25,4 @@ class System:
 
     async def metrics(self) -> str:
         """What Prometheus reads."""
-        return (await self.http.call("GET", "/metrics")).text
+        return of_type(await self.http.call("GET", "/metrics"), "text/plain", "application/openmetrics-text").text

@@ -7,7 +7,7 @@ from uuid import UUID
 from expunge.address import part
 from expunge.aio.http import Http
 from expunge.aio.paging import each
-from expunge.answers import parsed
+from expunge.answers import empty, parsed
 from expunge.bodies import checked
 from expunge.models import (
     DeliveryPage,
@@ -68,7 +68,7 @@ class Webhooks:
 
     async def remove(self, webhook: UUID | str) -> None:
         """Remove an endpoint with its deliveries."""
-        await self.http.call("DELETE", f"/webhooks/{part(webhook)}")
+        empty(await self.http.call("DELETE", f"/webhooks/{part(webhook)}"))
 
     async def rotate(self, webhook: UUID | str, *, overlap_hours: float = 24) -> WebhookSecret:
         """A new secret, in this answer and never again. Until the overlap ends, calls carry the old signature as well."""

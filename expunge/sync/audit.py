@@ -4,10 +4,23 @@ import re
 from datetime import datetime
 from typing import Any
 
+import httpx
+
 from expunge.address import part
+from expunge.answers import PAGE, as_json, of_type, strange
 from expunge.models import Comparison, ConsistencyProof, InclusionProof, Report, Serving, SigningKeyView
 from expunge.sync.http import Http
 
+FORMS = {
+    "json": "application/json",
+    "html": PAGE,
+    "in-toto": "application/vnd.in-toto+json",
+    "attestations": "application/vnd.in-toto.bundle",
+    "cyclonedx": "application/vnd.cyclonedx+json",
+    "pdf": "application/pdf",
+    "zip": "application/zip",
+}
+"""What the audit comes as, and of which type that is. A later release may have more."""
 STYLESHEET = re.compile(r'<link rel="stylesheet" href="[^"]*/static/([\w.-]+)"[^>]*>')
 
 
@@ -23,14 +36,20 @@ class Audit:
 
     def json(self, reference: str) -> str:
         """The report as it was sent, every word of it: to be kept, or to be read by something else."""
-        return (self.http.call("GET", f"/models/{part(reference)}/audit")).text
+        found = self.http.call("GET", f"/models/{part(reference)}/audit")
+        as_json(found)
+        return found.text
 
     def page(self, reference: str) -> str:
         """The report as a page for a browser, whole in this one text: it asks for no other file, and sends no key."""
-        found = self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": "text/html"})
+        found = self.http.call("GET", f"/models/{part(reference)}/audit", headers={"Accept": PAGE})
+        names = dict.fromkeys(STYLESHEET.findall(of_type(found, PAGE).text))
+        if not names:
+            raise strange(found, "it is another page")
         styles = ""
-        for name in dict.fromkeys(STYLESHEET.findall(found.text)):
-            styles += f"<style>\n{(self.http.call('GET', f'/static/{part(name)}')).text}</style>"
+        for name in names:
+            style = self.http.call("GET", f"/static/{part(name)}")
+            styles += f"<style>\n{of_type(style, 'text/css').text}</style>"
         whole = STYLESHEET.sub(lambda _: styles, found.text, count=1)  # all of them where the first was, in their order
         return STYLESHEET.sub("", whole)
 
@@ -48,20 +67,19 @@ class Audit:
 
     def bom(self, reference: str) -> Any:
         """The version as a CycloneDX bill of materials."""
-        return (self.http.call("GET", f"/models/{part(reference)}/audit", params={"format": "cyclonedx"})).json()
+        return as_json(in_form(self.http, reference, "cyclonedx"), FORMS["cyclonedx"])
 
     def attestation(self, reference: str, predicate: str = "svr") -> Any:
         """One in-toto attestation in its envelope: `provenance`, `test-result` or `svr`."""
-        asked = {"format": "in-toto", "predicate": predicate}
-        return (self.http.call("GET", f"/models/{part(reference)}/audit", params=asked)).json()
+        return as_json(in_form(self.http, reference, "in-toto", predicate=predicate), FORMS["in-toto"])
 
     def form(self, reference: str, form: str) -> bytes:
         """The audit in one of the forms that the API names, as it was sent."""
-        return (self.http.call("GET", f"/models/{part(reference)}/audit", params={"format": form})).content
+        return (in_form(self.http, reference, form)).content
 
     def signature(self, reference: str) -> Any:
         """The signature over the weights, for `model_signing verify key`."""
-        return (self.http.call("GET", f"/models/{part(reference)}/signature")).json()
+        return as_json(self.http.call("GET", f"/models/{part(reference)}/signature"))
 
     def serving(self, model: str, at: datetime | None = None, *, ids: bool = False) -> Serving:
         """Which version was served at that time, which has a zone, and which deleted samples it still held."""
@@ -70,7 +88,7 @@ class Audit:
 
     def checkpoint(self) -> str:
         """The newest signed head of the log: keep it, to hold later ones against it."""
-        return (self.http.call("GET", "/audit/checkpoint")).text
+        return of_type(self.http.call("GET", "/audit/checkpoint"), "text/plain").text
 
     def inclusion(self, seq: int, size: int) -> InclusionProof:
         """That event `seq` is in the log of the first `size` events."""
@@ -83,3 +101,10 @@ class Audit:
     def signing_keys(self) -> list[SigningKeyView]:
         """The public keys that evidence is or was signed with, the present ones first."""
         return self.http.get(list[SigningKeyView], "/audit/keys")
+
+
+def in_form(http: Http, reference: str, form: str, **asked: str) -> httpx.Response:
+    """The audit in one form, which may take the service a while to make."""
+    path, params = f"/models/{part(reference)}/audit", {"format": form, **asked}
+    found = http.call("GET", path, params=params, timeout=http.long)
+    return of_type(found, *([FORMS[form]] if form in FORMS else []))

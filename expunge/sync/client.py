@@ -6,8 +6,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from pydantic import SecretStr
 from typing_extensions import override
 
+from expunge.address import sealed
 from expunge.retries import Retry
 from expunge.sync.approvals import Approvals
 from expunge.sync.audit import Audit
@@ -34,13 +36,14 @@ class Client:
     def __init__(
         self,
         url: str | None = None,
-        key: str | None = None,
+        key: str | SecretStr | None = None,
         *,
         http: httpx.Client | None = None,
         retry: Retry | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        key = sealed(key)  # before anything can fail, and a traceback show it
         self.http = Http(url, key, http, retry or Retry(), sleep, clock)
         self.tickets = Tickets(self.http)
         self.datasets = Datasets(self.http)
@@ -57,7 +60,8 @@ class Client:
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.http.base!r})"
+        made = getattr(self, "http", None)  # a traceback may show a client whose address was refused
+        return f"{type(self).__name__}({made.base!r})" if made else f"{type(self).__name__}(...)"
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Any other request, with the same key, retries and errors: `params`, `json` and `headers` as httpx has them."""

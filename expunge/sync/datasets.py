@@ -6,7 +6,7 @@ from pathlib import Path
 from expunge.address import part
 from expunge.answers import parsed
 from expunge.models import DatasetView
-from expunge.sync.http import LONG, Http
+from expunge.sync.http import Http
 
 CHUNK = 2**20
 
@@ -30,7 +30,7 @@ class Datasets:
         again = isinstance(manifest, Path | bytes)
         path, headers = f"/datasets/{part(name)}", {"Content-Type": "text/csv"}
         response = self.http.call(
-            "PUT", path, content=lambda: chunks(manifest), headers=headers, repeatable=again, timeout=LONG
+            "PUT", path, content=lambda: chunks(manifest), headers=headers, repeatable=again, timeout=self.http.long
         )
         return parsed(response, DatasetView)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from expunge.address import part
+from expunge.answers import empty
 from expunge.bodies import checked
 from expunge.models import KeyMade, KeyRequest, KeyView, RotateRequest, Scope
 from expunge.sync.http import Http
@@ -46,4 +47,4 @@ class Keys:
 
     def revoke(self, prefix: str) -> None:
         """Close a key at once."""
-        self.http.call("DELETE", f"/keys/{part(prefix)}")
+        empty(self.http.call("DELETE", f"/keys/{part(prefix)}"))

@@ -23,7 +23,7 @@ from expunge.models import (
 )
 from expunge.policies import written
 from expunge.retries import idempotency
-from expunge.sync.http import LONG, Http
+from expunge.sync.http import Http
 from expunge.weights import Download, Weights, promised
 
 
@@ -104,4 +104,4 @@ class Models:
             finally:
                 download.discard()
 
-        return self.http.send("GET", f"/models/{part(reference)}/weights", take, timeout=LONG)
+        return self.http.send("GET", f"/models/{part(reference)}/weights", take, timeout=self.http.long)

@@ -35,7 +35,7 @@ class Policies:
 
     def dry_run(self, model: str, body: PolicyBody | Mapping[str, Any]) -> DryRunView:
         """What another policy would have made of past batches. Nothing is put in force."""
-        return parsed(self.http.call("POST", f"/policies/{part(model)}/dry-run", json=written(body)), DryRunView)
+        return self.http.post(DryRunView, f"/policies/{part(model)}/dry-run", written(body), timeout=self.http.long)
 
     def history(self, model: str) -> list[PolicyView]:
         """Every policy the model ever had, newest first."""
@@ -60,5 +60,6 @@ class Policies:
 
 
 def policy(response: httpx.Response) -> Policy:
+    """A proxy that compresses marks the ETag as weak, which the service does not take back."""
     found = parsed(response, PolicyView)
-    return Policy(**dict(found), etag=response.headers.get("etag", ""))
+    return Policy(**dict(found), etag=response.headers.get("etag", "").removeprefix("W/"))

@@ -1,6 +1,7 @@
 """Retrains that come by themselves."""
 
 from expunge.address import part
+from expunge.answers import empty
 from expunge.bodies import checked
 from expunge.models import OccurrenceView, ScheduleRequest, ScheduleView
 from expunge.sync.http import Http
@@ -24,7 +25,7 @@ class Schedules:
 
     def remove(self, schedule: int) -> None:
         """Stop a schedule; its past occurrences stay."""
-        self.http.call("DELETE", f"/schedules/{part(schedule)}")
+        empty(self.http.call("DELETE", f"/schedules/{part(schedule)}"))
 
     def occurrences(self, schedule: int, limit: int = 50) -> list[OccurrenceView]:
         """Past due times, newest first, with the batch each opened; 200 at most."""

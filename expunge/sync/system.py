@@ -1,5 +1,6 @@
 """Is it alive, is it ready, how does it fare."""
 
+from expunge.answers import of_type
 from expunge.models import WorkerView
 from expunge.sync.http import Http
 
@@ -24,4 +25,4 @@ class System:
 
     def metrics(self) -> str:
         """What Prometheus reads."""
-        return (self.http.call("GET", "/metrics")).text
+        return of_type(self.http.call("GET", "/metrics"), "text/plain", "application/openmetrics-text").text

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from expunge.address import part
+from expunge.answers import as_json, of_type
 from expunge.bodies import checked, listed
-from expunge.errors import StillOpen
 from expunge.models import (
     DeletionAccepted,
     DeletionRequest,
@@ -20,8 +20,9 @@ from expunge.models import (
 )
 from expunge.retries import idempotency
 from expunge.sync.http import Http
+from expunge.sync.looking import look
 from expunge.sync.paging import each
-from expunge.waiting import Patience, ticket_ended
+from expunge.waiting import ticket_ended
 
 
 class Tickets:
@@ -93,16 +94,17 @@ class Tickets:
 
     def receipt(self, ticket: UUID | str) -> Any:
         """What was asked and when: a signed envelope."""
-        return (self.http.call("GET", f"/deletions/{part(ticket)}/receipt")).json()
+        return as_json(self.http.call("GET", f"/deletions/{part(ticket)}/receipt"))
 
     def statement(self, ticket: UUID | str) -> Any:
         """What was done, once the ticket has ended: a signed envelope. Raises `Conflict` before."""
-        return (self.http.call("GET", f"/deletions/{part(ticket)}/statement")).json()
+        return as_json(self.http.call("GET", f"/deletions/{part(ticket)}/statement"))
 
     def in_print(self, ticket: UUID | str, paper: str = "statement") -> bytes:
         """The `receipt` or the `statement` as a PDF, with the digest and the signature of the envelope."""
-        asked = {"format": "pdf"}
-        return (self.http.call("GET", f"/deletions/{part(ticket)}/{part(paper)}", params=asked)).content
+        path = f"/deletions/{part(ticket)}/{part(paper)}"
+        found = self.http.call("GET", path, params={"format": "pdf"}, timeout=self.http.long)
+        return of_type(found, "application/pdf").content
 
     def cancel(self, ticket: UUID | str) -> TicketView:
         """Take a ticket back while no batch has taken it."""
@@ -119,18 +121,15 @@ class Tickets:
         """The ticket once it is fulfilled or cancelled. `progress` is told of each look at it.
 
         It is looked at in growing intervals of `longest` seconds at most. Raises `StillOpen` after `timeout` seconds (None:
-        never), `Quarantined` where it is held for an operator.
+        never), `Quarantined` where it is held for an operator. Once it was seen, a service that is away is waited for.
         """
-        patience = Patience(timeout, longest, self.http.clock())
-        while True:
-            found = self.get(ticket)
-            if progress is not None:
-                progress(found)
-            if ticket_ended(found):
-                return found
-            pause = patience.pause(self.http.clock())
-            if pause is None:
-                raise StillOpen(
-                    f"Ticket {ticket} is {found.state} after {timeout:g} s, and goes on: wait for it again."
-                )
-            self.http.sleep(pause)
+        return look(
+            self.http,
+            TicketDetail,
+            f"/deletions/{part(ticket)}",
+            ticket_ended,
+            called=f"Ticket {ticket}",
+            timeout=timeout,
+            longest=longest,
+            progress=progress,
+        )

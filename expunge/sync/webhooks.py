@@ -5,7 +5,7 @@ from typing import TypedDict, Unpack
 from uuid import UUID
 
 from expunge.address import part
-from expunge.answers import parsed
+from expunge.answers import empty, parsed
 from expunge.bodies import checked
 from expunge.models import (
     DeliveryPage,
@@ -68,7 +68,7 @@ class Webhooks:
 
     def remove(self, webhook: UUID | str) -> None:
         """Remove an endpoint with its deliveries."""
-        self.http.call("DELETE", f"/webhooks/{part(webhook)}")
+        empty(self.http.call("DELETE", f"/webhooks/{part(webhook)}"))
 
     def rotate(self, webhook: UUID | str, *, overlap_hours: float = 24) -> WebhookSecret:
         """A new secret, in this answer and never again. Until the overlap ends, calls carry the old signature as well."""

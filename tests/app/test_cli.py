@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow.parquet
@@ -22,8 +23,9 @@ from app.db import transaction
 from app.errors import ServiceError
 from app.policy import PolicyBody
 from app.tables import Bank, Model, Policy, Ticket, Verdict, Version, WebhookEndpoint
-from expunge import Client, ExpungeError, Quarantined, Retry, Unauthenticated
+from expunge import Client, ExpungeError, Quarantined, Retry, TooMany, Unauthenticated, Unavailable
 from expunge.evidence.keys import SigningKeys, pem
+from expunge.models import BankView
 from expunge.sync import paging
 from tests.app import story, test_banks, test_exposure
 from tests.app.signing import signing
@@ -37,7 +39,7 @@ Run = Callable[..., Result]
 def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call `expunge` with these arguments; what it refuses is raised."""
     service = Client("http://service", story.key("admin"), http=http)
-    narrow = Console(width=80)
+    narrow = Console(width=80, markup=False, emoji=False)
     for module in (approvals, audit, datasets, models, policies, schedules, tickets, webhooks):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)
@@ -193,6 +195,47 @@ def test_versions_show_what_is_kept_of_their_training(run: Run) -> None:
     assert "816,000" in run("models", "show", "m").output
 
 
+class TestFollowing:
+    """What a command waits for, with a worker that does the next thing each time it does."""
+
+    @staticmethod
+    def meanwhile(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+        left = iter(steps)
+        monkeypatch.setattr(models.api().http, "sleep", lambda _: next(left)())
+
+    @staticmethod
+    def named(name: str) -> int:
+        return next(row.id for row in story.all_of(Model) if row.name == name)
+
+    def test_a_first_training(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meanwhile(monkeypatch, lambda: story.work(self.named("n")))
+        done = run("models", "register", "n", "--dataset", "people", "--problem", "digits")
+        assert "n has its first version: n-v1" in done.output
+
+    def test_a_first_training_that_is_held(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meanwhile(monkeypatch, lambda: story.exhaust(self.named("n")))
+        with pytest.raises(Quarantined, match="held for an operator: it broke"):
+            run("models", "register", "n", "--dataset", "people", "--problem", "digits")
+
+    def test_a_retrain(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meanwhile(monkeypatch, lambda: story.work(self.named("m")))
+        assert "published: m-v2" in run("retrain", "m", "--why", "quarterly").output
+
+    def test_a_retrain_that_is_taken_back(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        service = models.api()
+        self.meanwhile(
+            monkeypatch, lambda: [service.batches.cancel(row.id, "no") for row in service.batches.each(state="ready")]
+        )
+        with pytest.raises(ServiceError, match=r"^Batch \S{36} is cancelled: cancelled by admin: no\.$"):
+            run("retrain", "m", "--why", "quarterly")
+
+    def test_a_ticket_that_is_taken_back(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        ticket, service = story.submit(1, client="admin"), tickets.api()
+        self.meanwhile(monkeypatch, lambda: service.tickets.cancel(ticket))
+        with pytest.raises(ServiceError, match=f"^Ticket {ticket} was cancelled: no model answers it"):
+            run("tickets", "watch", str(ticket))
+
+
 def timed() -> None:
     with transaction() as session:
         session.execute(update(Verdict).values(seconds={"train": 100.0}))
@@ -235,6 +278,32 @@ def test_a_bank_is_followed_to_its_end(run: Run, monkeypatch: pytest.MonkeyPatch
     done = run("models", "bank", "m", "--references", "4", "--yes")
     assert len(waits) == 4
     assert "ready, 4 of 4 references, 4 of them in the table" in " ".join(done.output.split())
+
+
+def test_a_bank_is_followed_through_an_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it was seen; before that, whoever waits is told at once."""
+    service, waits = models.api(), list[float]()
+    get = service.banks.get
+
+    def worker(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) > 2:
+            test_banks.complete(test_banks.claimed())
+        if len(waits) == 6:
+            test_banks.assembled(story.all_of(Bank)[0].model_id)
+
+    def away(*arguments: Any) -> BankView:
+        if len(waits) in (1, 2):
+            raise Unavailable("No service answers.") if len(waits) == 1 else TooMany("Slowly.")
+        return get(*arguments)
+
+    monkeypatch.setattr(models.time, "sleep", worker)
+    monkeypatch.setattr(service.banks, "get", away)
+    done = run("models", "bank", "m", "--references", "4", "--yes")
+    assert "ready, 4 of 4 references" in " ".join(done.output.split())
+    del waits[1:]
+    with pytest.raises(Unavailable):
+        models.follow_bank(service, "m")
 
 
 def test_a_bank_whose_reference_failed_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

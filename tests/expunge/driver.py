@@ -1,16 +1,23 @@
 """Both clients, called in one way, so that one test holds the two: the awaited one runs on a loop of its own."""
 
 import inspect
+import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 from anyio.from_thread import BlockingPortal
+from pydantic import SecretStr
 
 from expunge import AsyncClient, Client, Retry
 
 URL, KEY = "http://service.test", "exp_0123456789ab_secret"
+TICKET: dict[str, Any] = json.loads((Path(__file__).parent / "ticket.json").read_text()) | {"timeline": []}
 END = object()
+WAITED_FOR: dict[type[Exception], str] = {
+    httpx.ConnectTimeout: "connect", httpx.ReadTimeout: "read", httpx.WriteTimeout: "write", httpx.PoolTimeout: "pool",
+}  # fmt: skip
 
 
 class Clock:
@@ -72,7 +79,12 @@ class Driver:
         return self.portal is not None
 
     def client(
-        self, transport: Any, url: str | None = URL, key: str | None = KEY, retry: Retry | None = None, **http: Any
+        self,
+        transport: Any,
+        url: str | None = URL,
+        key: str | SecretStr | None = KEY,
+        retry: Retry | None = None,
+        **http: Any,
     ) -> Any:
         clock = self.clock
         if self.portal is None:
@@ -84,10 +96,13 @@ class Driver:
 
 
 class Script:
-    """A transport that gives one answer after the other, and keeps what it was asked. An exception is raised."""
+    """A transport that gives one answer after the other, and keeps what it was asked. An exception is raised.
 
-    def __init__(self, *answers: httpx.Response | type[Exception]) -> None:
-        self.answers, self.asked = list(answers), list[httpx.Request]()
+    On a clock, a time-out takes as long as the request would have waited.
+    """
+
+    def __init__(self, *answers: httpx.Response | type[Exception], clock: Clock | None = None) -> None:
+        self.answers, self.asked, self.clock = list(answers), list[httpx.Request](), clock
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
@@ -96,11 +111,19 @@ class Script:
             answer, httpx.Response
         ):  # a new one: a client that awaits reads another stream than one that blocks
             return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        if self.clock is not None and issubclass(answer, httpx.TimeoutException):
+            self.clock.now += request.extensions["timeout"][WAITED_FOR[answer]]
         raise answer("for the test")
 
     @property
     def transport(self) -> httpx.MockTransport:
         return httpx.MockTransport(self)
+
+
+def ticket(state: str, /, *, closed_at: str | None = None, **owed: Any) -> httpx.Response:
+    """A ticket in that state, with what is said of its one obligation."""
+    owes = [TICKET["obligations"][0] | owed]
+    return httpx.Response(200, json=TICKET | {"state": state, "closed_at": closed_at, "obligations": owes})
 
 
 def problem(status: int, code: str, detail: str = "what to do", **headers: str) -> httpx.Response:

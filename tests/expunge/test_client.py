@@ -7,11 +7,13 @@ import pickle
 import subprocess
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 import expunge
 from expunge import (
@@ -26,10 +28,8 @@ from expunge import (
     NotUnderstood,
     PreconditionFailed,
     PreconditionRequired,
-    Quarantined,
     Retry,
     SecondPerson,
-    StillOpen,
     TooLarge,
     TooMany,
     TooSlow,
@@ -37,15 +37,11 @@ from expunge import (
     Unavailable,
     Unprocessable,
 )
-from expunge.models import KeyMade, PolicyBody, TicketDetail, TicketState
-from tests.expunge.driver import KEY, URL, Driver, Script, problem
+from expunge.models import Drift, KeyMade, PolicyBody, TicketDetail, TicketState
+from tests.expunge.driver import KEY, TICKET, URL, Driver, Script, problem, ticket
 
-TICKET: dict[str, Any] = json.loads((Path(__file__).parent / "ticket.json").read_text()) | {"timeline": []}
 ONCE = Retry(tries=1)
-
-
-def ticket(state: str, /, **owed: Any) -> httpx.Response:
-    return httpx.Response(200, json=TICKET | {"state": state, "obligations": [TICKET["obligations"][0] | owed]})
+MINE = "exp_0123456789ab_hunter2"
 
 
 @pytest.mark.parametrize("module", ["expunge", "expunge.errors", "expunge.retries"])
@@ -90,6 +86,14 @@ class TestWhereAndWithWhat:
             "http://[::1",
             "http://h/?a=b",
             "http://h#a",
+            "http://-é..",
+            "http://..",
+            "http://" + "a" * 64,
+            "http://1.2.3.999",
+            "http://h\x01",
+            "http://h\n.example/",
+            "http://h\ud800",
+            "http://" + "h" * 70_000,
         ],
     )
     def test_what_is_no_address_is_not_called(self, kind: Any, url: str) -> None:
@@ -100,6 +104,32 @@ class TestWhereAndWithWhat:
         with pytest.raises(ExpungeError, match="user and password") as refused:
             kind("https://me:hunter2@h", KEY)
         assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "key"), [("http//typo", MINE), (URL, f"{MINE} mangled"), (URL, f"{MINE}\u200b"), (URL, None)]
+)
+def test_a_client_that_cannot_be_made_shows_no_key(
+    kind: Any, url: str, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In none of this package's frames, where a traceback is reported with its local variables."""
+    monkeypatch.setenv("EXPUNGE_API_KEY", f"{MINE} mangled")
+    with pytest.raises(ExpungeError) as refused:
+        kind(url, key)
+    package = str(Path(expunge.__file__).parent)
+    trace = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    frames = [frame for frame in trace.stack if frame.filename.startswith(package)]
+    assert len(frames) >= 3
+    assert not [frame for frame in frames if "hunter2" in repr(frame.locals)]
+    assert frames[0].locals is not None
+    assert frames[0].locals["self"] == f"{kind.__name__}(...)"
+
+
+def test_a_key_may_come_wrapped(driver: Driver) -> None:
+    script = Script(httpx.Response(200, json=[]))
+    driver.client(script.transport, key=SecretStr(KEY)).models.all()
+    assert script.asked[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_the_key_is_sent_and_told_nowhere(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
@@ -177,7 +207,7 @@ def test_no_answer_says_what_to_do(driver: Driver) -> None:
         driver.client(Script(httpx.ConnectError).transport, retry=ONCE).models.all()
     assert away.value.status is None
     assert away.value.request_id
-    with pytest.raises(Unavailable, match="Ask again"):
+    with pytest.raises(Unavailable, match=r"broke off before the answer was whole \(ReadError\)\.$"):
         driver.client(Script(httpx.ReadError).transport, retry=ONCE).models.all()
 
 
@@ -214,59 +244,63 @@ class TestANewerService:
         assert script.asked[-1].headers["if-match"] == '"policy-1-1"'
 
 
-class TestWaiting:
-    def test_it_looks_at_growing_intervals(self, driver: Driver) -> None:
-        script = Script(*[ticket("working")] * 12, ticket("fulfilled"))
-        seen: list[TicketDetail] = []
-        found = driver.client(script.transport).tickets.wait(TICKET["id"], longest=5, progress=seen.append)
-        assert (found.state, len(seen)) == ("fulfilled", 13)
-        slept = driver.clock.slept
-        assert slept == sorted(slept)
-        assert (slept[0], slept[-1]) == (0.5, 5)
+def view(policy: dict[str, Any]) -> httpx.Response:
+    whole = {"model": "m", "number": 1, "author": "a", "approved_by": None, "created_at": "2026-01-01T00:00:00Z"}
+    return httpx.Response(200, json=whole | {"policy": policy}, headers={"ETag": '"policy-1-1"'})
 
-    def test_without_a_timeout_it_waits_for_as_long_as_it_takes(self, driver: Driver) -> None:
-        script = Script(*[ticket("working")] * 500, ticket("fulfilled"))
-        assert driver.client(script.transport).tickets.wait(TICKET["id"], timeout=None).state == "fulfilled"
-        assert driver.clock.now > 3600
 
-    def test_a_cancelled_ticket_has_ended(self, driver: Driver) -> None:
-        client = driver.client(Script(ticket("pending"), ticket("cancelled")).transport)
-        assert client.tickets.wait(TICKET["id"]).state == TicketState.CANCELLED
+class TestPolicies:
+    """What is sent is what was said: nothing of this client's own defaults."""
 
-    def test_one_that_is_held_says_why(self, driver: Driver) -> None:
-        held = ticket("quarantined", state="quarantined", doing="held for an operator: it broke")
-        with pytest.raises(Quarantined, match="held for an operator: it broke"):
-            driver.client(Script(ticket("working"), held).transport).tickets.wait(TICKET["id"])
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {},
+            {"thresholds": {"ue": 0.2}, "ladder": ["retrain"]},
+            {"thresholds": {"ue": 0.2, "newer": 1}, "newest": {"a": [1]}, "drift": {}},
+            PolicyBody().model_dump(mode="json"),
+        ],
+        ids=["nothing", "older", "newer", "whole"],
+    )
+    def test_one_that_was_read_goes_back_as_it_came(self, driver: Driver, said: dict[str, Any]) -> None:
+        script = Script(view(said))
+        client = driver.client(script.transport)
+        found = client.policies.get("m")
+        client.policies.replace("m", found.policy, found.etag)
+        assert json.loads(script.asked[-1].content) == said
+        found.policy.thresholds.ue = 0.1
+        client.policies.replace("m", found.policy, found.etag)
+        assert json.loads(script.asked[-1].content) == said | {"thresholds": said.get("thresholds", {}) | {"ue": 0.1}}
 
-    @pytest.mark.parametrize("timeout", [0, 0.1, 7.3])
-    def test_the_time_is_kept_to_and_the_last_look_taken_then(self, driver: Driver, timeout: float) -> None:
-        script = Script(ticket("working"))
-        with pytest.raises(StillOpen, match=f"is working after {timeout:g} s"):
-            driver.client(script.transport).tickets.wait(TICKET["id"], timeout=timeout)
-        assert driver.clock.now == pytest.approx(timeout)
-        assert len(script.asked) >= 1
+    def test_a_proxy_that_compresses_does_no_harm(self, driver: Driver) -> None:
+        """It weakens the ETag, which would never match again."""
+        answer = view({})
+        answer.headers["etag"] = 'W/"policy-1-1"'
+        script = Script(answer)
+        client = driver.client(script.transport)
+        client.policies.replace("m", {}, client.policies.get("m").etag)
+        assert script.asked[-1].headers["if-match"] == '"policy-1-1"'
 
-    def test_a_service_that_is_away_for_a_moment_is_waited_for(self, driver: Driver) -> None:
-        script = Script(ticket("working"), httpx.ConnectError, problem(503, "unavailable"), ticket("fulfilled"))
-        assert driver.client(script.transport).tickets.wait(TICKET["id"]).state == "fulfilled"
-
-    def test_a_batch_is_waited_for_in_the_same_way(self, driver: Driver) -> None:
-        batch: dict[str, Any] = {
-            "id": TICKET["id"], "model": "m", "kind": "retrain", "trigger": "operator", "state": "running", "why": "w",
-            "requested_by": "o", "parent": "m-v1", "version": None, "obligations": 0, "attempt": 1, "rung": None,
-            "step": None, "progress": 0.5, "failure": None, "created_at": "2026-01-01T00:00:00Z", "started_at": None,
-            "finished_at": None, "policy": {}, "verdicts": [], "timeline": [],
-        }  # fmt: skip
-        running, done = httpx.Response(200, json=batch), httpx.Response(200, json=batch | {"state": "published"})
-        held = httpx.Response(200, json=batch | {"state": "quarantined", "failure": "it broke"})
-        seen: list[Any] = []
-        client = driver.client(Script(running, done).transport)
-        assert client.batches.wait(batch["id"], progress=seen.append).state == "published"
-        assert len(seen) == 2
-        with pytest.raises(Quarantined, match="it broke"):
-            driver.client(Script(held).transport).batches.wait(batch["id"])
-        with pytest.raises(StillOpen, match="running after 3 s"):
-            driver.client(Script(running).transport).batches.wait(batch["id"], timeout=3)
+    def test_one_that_is_made_is_what_was_said_of_it(self, driver: Driver) -> None:
+        script = Script(view({}))
+        client = driver.client(script.transport)
+        changed = PolicyBody()
+        changed.thresholds.ue = 0.1
+        changed.methods["scrub"] = {"rewind": True}
+        changed.retrain_tiers.clear()
+        bodies: list[tuple[Any, Any]] = [
+            (PolicyBody(ladder=["retrain"]), {"ladder": ["retrain"]}),
+            (PolicyBody(drift=Drift(max_updates=7)), {"drift": {"max_updates": 7}}),
+            (PolicyBody(keep_weights_days=30), {"keep_weights_days": 30}),
+            (changed, {"thresholds": {"ue": 0.1}, "methods": {"scrub": {"rewind": True}}, "retrain_tiers": []}),
+            ({"ladder": ["retrain"]}, {"ladder": ["retrain"]}),
+        ]
+        for body, sent in bodies:
+            client.policies.replace("m", body, '"policy-1-1"')
+            assert json.loads(script.asked[-1].content) == sent
+            with pytest.raises(NotUnderstood):
+                client.models.register("m", "people", "digits", body)
+            assert json.loads(script.asked[-1].content)["policy"] == sent
 
 
 def test_a_single_id_is_not_taken_for_a_list_of_letters(driver: Driver) -> None:
@@ -291,6 +325,49 @@ def test_an_id_that_is_no_text_is_refused_and_not_repeated(driver: Driver) -> No
             driver.client(script.transport).tickets.submit("people", samples=[wrong])
         assert "17" not in str(refused.value)
     assert script.asked == []
+
+
+def test_what_cannot_be_an_address_is_refused_and_not_repeated(driver: Driver) -> None:
+    script = Script(httpx.ReadError)
+    client = driver.client(script.transport)
+    asks = [
+        lambda: client.models.get("n" * 70_000),
+        lambda: client.tickets.page(external_id="n" * 70_000),
+        lambda: client.tickets.page(external_id="n\ud800"),
+    ]
+    for ask in asks:
+        with pytest.raises(Unprocessable, match="cannot be sent as an address") as refused:
+            ask()
+        assert "nnn" not in str(refused.value)
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("etag", ['"policy-é"', '"policy\n-1"', "\ud800", "\0"])
+def test_a_header_that_cannot_be_sent_is_refused(driver: Driver, etag: str) -> None:
+    script = Script(httpx.ReadError)
+    with pytest.raises(Unprocessable, match="If-Match cannot be sent"):
+        driver.client(script.transport).policies.replace("m", {}, etag)
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "../models", "a\\b", "..\\models", "/", "a" * 100 + "/"])
+def test_a_slash_in_a_name_is_not_sent(driver: Driver, name: str) -> None:
+    """Encoded it may be decoded on the way, and lead to another place."""
+    script = Script(httpx.ReadError)
+    for call in ("get", "flush"):
+        with pytest.raises(NotFound, match="Nothing is called"):
+            getattr(driver.client(script.transport).models, call)(name)
+    assert script.asked == []
+
+
+def test_each_request_says_which_release_asks(driver: Driver) -> None:
+    script = Script(httpx.Response(200, json=[]))
+    client = driver.client(script.transport)
+    client.models.all()
+    client.request("GET", "/models", headers={"User-Agent": b"mine"})
+    said = [request.headers["user-agent"] for request in script.asked]
+    assert said == [f"expunge-python/{version('expunge')}", "mine"]
+    assert expunge.__version__ == version("expunge")
 
 
 @pytest.mark.parametrize("path", ["models", ".evil.example/", "@evil.example/", ":81/models", ""])
@@ -346,7 +423,17 @@ def test_a_client_closes_what_it_opened_and_nothing_else() -> None:
         assert not given.is_closed
 
 
-@pytest.mark.parametrize("after", ["soon", "", "-3", "Wed, 21 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        "soon",
+        "",
+        "-3",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +" + "9" * 20,
+    ],
+)
 def test_a_retry_after_that_says_nothing_of_use_is_no_harm(driver: Driver, after: str) -> None:
     script = Script(problem(429, "too_many", retry_after=after), httpx.Response(200, json=[]))
     assert driver.client(script.transport).models.all() == []

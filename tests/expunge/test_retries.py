@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.cli.console import SOON
 from expunge import Conflict, ExpungeError, InFlight, NotConfigured, NotFound, Retry, TooMany, Unavailable
 from expunge.retries import Fate, Tries
+from expunge.sync.http import ORDINARY
 from tests.expunge.driver import Driver, Script, problem
 
 ACCEPTED = {
@@ -179,6 +181,76 @@ def test_tries_are_bounded_in_number_and_in_time(driver: Driver) -> None:
     assert len(none.asked) == 1
 
 
+@pytest.mark.parametrize(("failure", "tries"), [(httpx.ConnectTimeout, 5), (httpx.ReadTimeout, 3)])
+def test_a_time_out_is_tried_again_and_not_for_ever(driver: Driver, failure: type[Exception], tries: int) -> None:
+    """The minute begins when the first try has failed: else a read that timed out would have used it up."""
+    script = Script(failure, clock=driver.clock)
+    with pytest.raises(Unavailable):
+        driver.client(script.transport, timeout=ORDINARY).tickets.submit("people", samples=["s-1"])
+    assert len(script.asked) == tries
+    assert len({request.headers["idempotency-key"] for request in script.asked}) == 1
+    assert driver.clock.now <= 3 * 30 + 60
+
+
+def test_a_ticket_s_answer_that_times_out_once_comes_with_the_second_try(driver: Driver) -> None:
+    script = Script(httpx.ReadTimeout, ok(ACCEPTED), clock=driver.clock)
+    made = driver.client(script.transport, timeout=ORDINARY).tickets.submit("people", samples=["s-1"])
+    assert str(made.id) == ACCEPTED["id"]
+    assert driver.clock.now >= 30
+
+
+def test_where_somebody_waits_a_time_out_is_tried_again_too(driver: Driver) -> None:
+    script = Script(httpx.ReadTimeout, ok(), clock=driver.clock)
+    assert driver.client(script.transport, timeout=ORDINARY, retry=SOON).models.all() == []
+    script = Script(httpx.ReadTimeout, clock=driver.clock)
+    with pytest.raises(Unavailable):
+        driver.client(script.transport, timeout=ORDINARY, retry=SOON).models.all()
+    assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "failure", [httpx.ConnectError, httpx.ReadTimeout, httpx.Response(502), problem(409, "in_flight")]
+)
+def test_the_key_of_a_ticket_that_failed_is_told(driver: Driver, failure: Any) -> None:
+    """Else a call that failed could be repeated under a key of its own alone, and make a second ticket."""
+    script = Script(failure)
+    with pytest.raises(ExpungeError) as made:
+        driver.client(script.transport).tickets.submit("people", samples=["s-1"])
+    assert made.value.idempotency_key == script.asked[0].headers["idempotency-key"]
+    assert made.value.idempotency_key not in made.value.detail
+    with pytest.raises(ExpungeError) as given:
+        driver.client(script.transport).tickets.submit("people", samples=["s-1"], idempotency_key="case-7")
+    assert given.value.idempotency_key == "case-7"
+    with pytest.raises(ExpungeError) as read:
+        driver.client(script.transport).models.all()
+    assert read.value.idempotency_key is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([httpx.ConnectError], r"is that its address\?$"),
+        ([UNAVAILABLE], r"what to do$"),
+        ([problem(422, "invalid")], r"what to do$"),
+        ([httpx.ReadTimeout, problem(422, "invalid")], r"what to do$"),
+        ([httpx.Response(502)], r"It may have|An earlier try"),
+        ([httpx.ReadTimeout, httpx.ConnectError], r"An earlier try of this same request may have been carried out"),
+        ([httpx.ReadTimeout, UNAVAILABLE], r"a call with the same Idempotency-Key is safe, and done once\.$"),
+    ],
+)
+def test_what_may_have_become_of_a_ticket_is_said(driver: Driver, answers: list[Any], said: str) -> None:
+    with pytest.raises(ExpungeError, match=said) as refused:
+        driver.client(Script(*answers).transport).tickets.submit("people", samples=["s-1"])
+    assert refused.value.args == (refused.value.detail,)
+
+
+def test_a_read_that_failed_has_changed_nothing(driver: Driver) -> None:
+    for answers in ([httpx.ReadTimeout], [httpx.ReadTimeout, problem(404, "not_found", "No such model.")]):
+        with pytest.raises(ExpungeError) as refused:
+            driver.client(Script(*answers).transport).models.get("m")
+        assert "carried out" not in str(refused.value)
+
+
 def test_an_echo_of_an_earlier_try_says_so(driver: Driver) -> None:
     """The first try may have removed it; the second finds nothing any more."""
     script = Script(httpx.ReadTimeout, problem(404, "not_found", "No such key."))
@@ -207,7 +279,7 @@ def test_pauses_stay_within_what_was_agreed(
 ) -> None:
     left = iter(draws)
     retry, now = Retry(tries=tries, seconds=seconds), 100.0
-    made = Tries(retry, repeatable=True, now=now, draw=lambda: next(left, 0.5))
+    made = Tries(retry, repeatable=True, draw=lambda: next(left, 0.5))
     sent, failure = 1, Unavailable("away", retry_after=asked)
     while (pause := made.pause(failure, Fate.REFUSED, now)) is not None:
         assert (asked or 0.0) <= pause <= (asked or 0.0) + retry.longest

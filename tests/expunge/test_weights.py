@@ -86,6 +86,21 @@ def test_a_download_that_breaks_off_begins_again(driver: Driver, tmp_path: Path,
     assert list(tmp_path.iterdir()) == [to]
 
 
+def test_a_download_that_breaks_off_after_minutes_begins_again(driver: Driver, tmp_path: Path) -> None:
+    """However long it had gone well: the time of the tries begins when the first one fails."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        driver.clock.now += 300
+        content: Any = {"stream": Breaking()} if len(asked) == 1 else {"content": BYTES}
+        return httpx.Response(200, headers=digest(), **content)
+
+    to = tmp_path / "m.safetensors"
+    assert driver.client(httpx.MockTransport(answer)).models.weights("m@current", to).size == len(BYTES)
+    assert len(asked) == 2
+
+
 def test_a_folder_that_is_not_there_is_the_caller_s_error(driver: Driver, tmp_path: Path) -> None:
     script = Script(httpx.Response(200, content=BYTES, headers=digest()))
     with pytest.raises(FileNotFoundError):

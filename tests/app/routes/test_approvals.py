@@ -15,6 +15,7 @@ from app.tables import Policy
 from tests.app import story
 from tests.app.conftest import Caller
 from tests.app.routes.test_deletions import is_problem
+from tests.app.test_batches import events
 from tests.app.test_cli import Run, run
 
 __all__ = ["run"]  # a fixture
@@ -138,6 +139,21 @@ class TestPolicies:
         answer = caller("boss").post(f"/policies/m/proposals/{number}/approve", json=WHY)
         assert "overtaken" in is_problem(answer, 409, "conflict")["detail"]
         assert [row.number for row in story.all_of(Policy)] == [1, 2]
+
+    def test_what_is_sent_twice_is_proposed_once(self, author: TestClient, caller: Caller) -> None:
+        """A client whose connection broke off sends a PUT again; another body, author or base is another proposal."""
+        first, again = (self.put(author, thresholds={"ue": 0.9}) for _ in range(2))
+        assert (again.status_code, again.headers["location"]) == (202, first.headers["location"])
+        assert again.json() == first.json()
+        assert events("policy.proposed") == 1
+        boss = caller("boss")
+        others = [self.put(author, thresholds={"ue": 0.8}), self.put(boss, thresholds={"ue": 0.9})]
+        numbers = {first.json()["id"], *(other.json()["id"] for other in others)}
+        assert len(numbers) == 3
+        assert boss.post(f"/policies/m/proposals/{first.json()['id']}/refuse", json=WHY).status_code == 200
+        anew = self.put(author, thresholds={"ue": 0.9}).json()
+        assert (anew["id"] in numbers, anew["state"]) == (False, "proposed")
+        assert events("policy.proposed") == len(author.get("/policies/m/proposals").json()) == 4
 
     def test_a_proposal_is_refused_or_taken_back(self, author: TestClient) -> None:
         number = self.put(author, thresholds={"mu": 0.9}).json()["id"]
