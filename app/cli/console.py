@@ -8,15 +8,29 @@ from typing import Any
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+from typing_extensions import override
 
 from app.config import settings
 from expunge import Client, Retry
+from expunge.evidence.fault import printable
 
 SOON = Retry(tries=3, seconds=10, first=0.2)
 
-console = Console(markup=False, emoji=False)
-errors = Console(stderr=True, markup=False, emoji=False)
-"""What they print is often somebody else's text, in which a bracket or a colon means itself."""
+
+class Plain(Console):
+    """Prints text as it is: it is often somebody else's, in which a bracket or a colon means itself, and no control character
+    may move the cursor or wipe out a line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    @override
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+
+console, errors = Plain(), Plain(stderr=True)
 
 
 def api() -> Client:
@@ -34,7 +48,7 @@ def progress() -> Iterator[Progress]:
 
 
 def show(bars: Progress, bar: TaskID, fraction: float, step: str | None) -> None:
-    bars.update(bar, completed=fraction, step=(step or "")[:60])
+    bars.update(bar, completed=fraction, step=printable(step or "")[:60])
 
 
 def moment(value: datetime | None) -> str:

@@ -21,14 +21,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app import keys
 from app.auth import Scope
 from app.cli import datasets, models, policies, service, tickets
-from app.cli.console import console
+from app.cli.console import Plain, console
 from app.config import settings
 from app.db import engine, transaction
 from app.errors import ServiceError
@@ -237,7 +236,7 @@ def report(reviewer: Client, done: list[Done]) -> None:
         for attempt in audit.attempts_at_a_verdict:
             samples = str(one.ticket.counts.accepted)
             table.add_row(one.name, samples, attempt.rung, *figures(attempt, audit, one, trained))
-    wide = Console(width=max(console.width, TABLE_WIDTH), markup=False, emoji=False)
+    wide = Plain(width=max(console.width, TABLE_WIDTH))
     wide.print(table)
     for one, audit in zip(done, audits, strict=True):
         for attempt in audit.attempts_at_a_verdict:

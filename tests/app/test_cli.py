@@ -12,7 +12,6 @@ from uuid import uuid4
 import pyarrow.parquet
 import pytest
 from fastapi.testclient import TestClient
-from rich.console import Console
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
@@ -39,7 +38,7 @@ Run = Callable[..., Result]
 def run(database: str, http: TestClient, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call `expunge` with these arguments; what it refuses is raised."""
     service = Client("http://service", story.key("admin"), http=http)
-    narrow = Console(width=80, markup=False, emoji=False)
+    narrow = console.Plain(width=80)
     for module in (approvals, audit, datasets, models, policies, schedules, tickets, webhooks):
         monkeypatch.setattr(module, "api", lambda: service)
         monkeypatch.setattr(module, "console", narrow)

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from rich.console import Console
 
 from app import cli
 from app.cli import audit, console, datasets, models, policies, schedules, tickets, webhooks
@@ -107,11 +106,18 @@ class TestTextOfOthers:
         assert told([refused], "tickets", "cancel", "t") == (1, "", f"No: {self.ODD}\n")
 
     def test_in_what_is_being_done(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(console, "console", Console(markup=False, emoji=False, force_terminal=True, width=120))
+        monkeypatch.setattr(console, "console", console.Plain(force_terminal=True, width=120))
         with console.progress() as bars:
             console.show(bars, bars.add_task(self.ODD, total=1.0, step=""), 0.5, f"held: {self.ODD}")
             bars.refresh()
         assert f"held: {self.ODD}" in capsys.readouterr().out
+
+    def test_what_would_move_a_terminal_s_cursor_is_written_out(self, told: Told) -> None:
+        refused = problem(409, "conflict", "held\x1b[2J\x1b]0;mine\x07\r and")
+        assert told([refused], "tickets", "cancel", "t")[2] == "held\\x1b[2J\\x1b]0;mine\\x07\\r and\n"
+        row = TICKET | {"external_id": "case\x1b[1A\r7"}
+        code, printed, _ = told([httpx.Response(200, json={"items": [row], "next": None})], "tickets", "list")
+        assert (code, "case\\x1b[1A\\r7" in printed, "\x1b[1A" in printed) == (0, True, False)
 
     def test_in_the_name_of_what_is_loaded(self, told: Told, tmp_path: Path) -> None:
         file = tmp_path / "m.csv"
