@@ -8,6 +8,8 @@ cost a quarter of a second on every request and protect against nothing here.
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
@@ -123,11 +125,19 @@ class Door:
         self.known.add(seen)
         return who
 
-    def hold(self, address: str) -> None:
-        """Raise `TooMany` for an address with too many refusals."""
-        wait = self.refusals.wait((address,), settings().refusals_per_minute)
+    @contextmanager
+    def asking(self, address: str) -> Iterator[None]:
+        """Ask the identity provider about what somebody at an address has brought: whoever brings nothing good may do so as
+        seldom as with keys. Counted apart from keys, and only where the provider was asked. Raises `TooMany`."""
+        name, rate = ("provider", address), settings().refusals_per_minute
+        wait = self.refusals.wait(name, rate)
         if wait:
             raise too_many_refused(wait)
+        try:
+            yield
+        except Unauthenticated:
+            self.refusals.take(name, rate)
+            raise
 
     def refuse(self, address: str) -> None:
         """Count a refusal; from an address with too many, say so instead of what was wrong."""

@@ -28,6 +28,8 @@ SECONDS = 600
 """So long somebody may take at the provider."""
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 LARGEST = 64 * 1024
+LONGEST = 3000
+"""Of characters in which a cookie keeps where to go afterwards: browsers keep none over 4096 bytes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Begun:
 
     @classmethod
     def new(cls, following: str) -> "Begun":
-        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48), following)
+        kept = following if len(quote(following)) <= LONGEST else "/"
+        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48), kept)
 
     @classmethod
     def of(cls, cookie: str) -> "Begun | None":
@@ -100,12 +103,19 @@ def address(begun: Begun, back: str) -> str:
     return f"{conf.oidc_authorize_url}{joint}{urlencode(asked)}"
 
 
-def finish(begun: Begun | None, state: str, code: str, back: str) -> tuple[str, frozenset[Scope]]:
+def begun_here(begun: Begun | None, state: str, code: str) -> Begun:
+    """The sign-in that this browser began, of which it brings the answer. Raises `Unauthenticated`; the provider is not asked."""
+    if begun is None or not hmac.compare_digest(begun.state.encode(), state.encode()) or not code:
+        raise refused("state")
+    return begun
+
+
+def finish(begun: Begun, code: str, back: str) -> tuple[str, frozenset[Scope]]:
     """The client's name and scopes of whoever came back with this code. Raises `Unauthenticated`, which does not say what was
     wrong, or `Unavailable`."""
     found = verifier()
-    if found is None or begun is None or not hmac.compare_digest(begun.state.encode(), state.encode()) or not code:
-        raise refused("state")
+    if found is None:
+        raise refused("provider")
     token = redeem(settings(), code, begun.verifier, back)
     try:
         return found.of_sign_in(token, begun.nonce)

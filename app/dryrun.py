@@ -5,6 +5,7 @@ cannot be known is said instead of guessed: a rung that was never tried has no s
 come to other weights, and an interval's width goes by `thresholds.error` and `seed_sd` of its day.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import due, policy
+from app.db import among
 from app.policy import Judgement, PolicyBody
-from app.tables import Batch, Decision, Model, Obligation, Verdict, Version
+from app.tables import AuditEvent, Batch, Decision, Model, Obligation, Verdict, Version
 
 RETRAIN = "retrain"
 MOST = 200
@@ -109,8 +111,16 @@ def barred(session: Session, batch: Batch, verdicts: list[Verdict], body: Policy
     """A batch whose tickets the policy gives no approximate answer, though they got one."""
     if set(body.retrain_tiers) <= set(policy.stored(batch.policy).retrain_tiers):
         return None
-    why = due.no_approximation(due.summed(session, Obligation.batch_id == batch.id), body)
+    meant = (Obligation.model_id == batch.model_id) & among(Obligation.ticket_id, began_with(session, batch))
+    why = due.no_approximation(due.summed(session, meant), body)
     return Replayed(batch.id, batch.created_at, [], came_to(verdicts), RETRAIN, why) if why is not None else None
+
+
+def began_with(session: Session, batch: Batch) -> list[UUID]:
+    """The tickets that a batch was closed with: it may have lost some since, and one that became a retrain may have taken others
+    over."""
+    closed = select(AuditEvent.body).where(AuditEvent.kind == "batch.closed", AuditEvent.batch_id == batch.id)
+    return [UUID(each) for each in json.loads(session.scalars(closed).one())["data"]["tickets"]]
 
 
 def recorded(session: Session, model: Model, limit: int = MOST) -> DryRun:

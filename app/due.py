@@ -119,7 +119,7 @@ class Drift:
                 Version.model_id == version.model_id, Version.number > anchor.number, Version.number <= version.number
             )
         ).one()
-        since = versions.trained_at(session, anchor)
+        since = versions.original(session, anchor).published_at
         return cls(
             live=version.model.dataset.sample_count - anchor.excluded_count,
             forgotten=int(later[0]),

@@ -5,6 +5,8 @@ reads. What was forgotten since is the limit: a version that still holds a sampl
 served again, whoever asks. And it must be one that was trained: an update's bank and budget ended with the training after it.
 """
 
+from datetime import datetime
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -35,17 +37,19 @@ def roll_back(session: Session, model: Model, target: Version, why: str, by: str
     target = session.scalars(found.execution_options(populate_existing=True)).one()
     refuse(target, current)
     banks.lock(session, model.id)
-    batch = made_for(session, model, current, target, why, by)
-    version = made_again(session, batch, current, target, judged_again(session, batch, target, why))
+    at = moment(session, current)
+    batch = made_for(session, model, current, target, why, by, at)
+    version = made_again(batch, current, target, judged_again(session, batch, target, why), at)
     body = policy.stored(policy.current(session, model.id).body)
     guard = disclosure.guard(session, model, version, body.lone)
     version.disclosure = guard.as_json() if guard else None
     session.add(version)
     session.flush()
     records = current.records_digest
-    runs.supersede(session, current.id, version.published_at)
+    runs.supersede(session, current.id, at)
     model.current_version_id = version.id
-    runs.stop_waiting(session, model)  # it may have waited for references to the version before
+    if model.deferral is not None:  # it waited for references to the version before
+        runs.stop_waiting(session, model)
     tell(session, model, batch, version)
     if guard is not None:
         disclosure.tell(session, model, version, guard)
@@ -57,12 +61,19 @@ def roll_back(session: Session, model: Model, target: Version, why: str, by: str
     return version
 
 
-def made_again(session: Session, batch: Batch, current: Version, target: Version, verdict: Verdict) -> Version:
+def moment(session: Session, current: Version) -> datetime:
+    """Now, by the clock, since this transaction may have begun long before it had its locks: what it ends was published in
+    between, it may be, and what was served at a time goes by these times alone."""
+    at: datetime = session.scalars(select(func.greatest(func.clock_timestamp(), current.published_at))).one()
+    return at
+
+
+def made_again(batch: Batch, current: Version, target: Version, verdict: Verdict, at: datetime) -> Version:
     """The target's row once more, as the child of the current version."""
     return Version(
         model_id=target.model_id,
         number=current.number + 1,
-        published_at=runs.moment(session, current.id),
+        published_at=at,
         kind=VersionKind.RETRAINED,
         parent_id=current.id,
         batch_id=batch.id,
@@ -123,12 +134,9 @@ def refuse(target: Version, current: Version) -> None:
     if target.id == current.id:
         raise Conflict(f"{name} is the current version.")
     if target.excluded_digest != current.excluded_digest:
-        more = current.excluded_count - target.excluded_count
-        if more <= 0:  # a ticket older than the model was taken back in between
-            raise Conflict(f"{name} was trained on other samples than {now}. Order a retrain.")
-        held = f"{more} samples" if more > 1 else "a sample"
         raise Conflict(
-            f"{name} still holds {held} that {now} has forgotten: it is never served again. Order a retrain."
+            f"{name} was trained on other samples than {now} is without: it may hold what was forgotten since, and is not "
+            "served again. Order a retrain."
         )
     if target.kind not in EXACT:
         raise Conflict(f"{name} is an update of an earlier training. Name one that was trained, or order a retrain.")
@@ -136,7 +144,9 @@ def refuse(target: Version, current: Version) -> None:
         raise Gone(f"The weights of {name} are not given out any more. Order a retrain.")
 
 
-def made_for(session: Session, model: Model, current: Version, target: Version, why: str, by: str) -> Batch:
+def made_for(
+    session: Session, model: Model, current: Version, target: Version, why: str, by: str, at: datetime
+) -> Batch:
     """The batch that the new version belongs to. Nothing is worked off in it; its policy is the one that judged the target."""
     judged_by = target.batch
     batch = Batch(
@@ -152,8 +162,8 @@ def made_for(session: Session, model: Model, current: Version, target: Version, 
         rung=runs.RETRAIN,
         step="done",
         progress=1.0,
-        started_at=func.now(),
-        finished_at=func.now(),
+        started_at=at,
+        finished_at=at,
     )
     session.add(batch)
     session.flush()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from app import audit, banks, batches, consent, disclosure, due, lineage, lockdown, policy, tickets
@@ -386,11 +386,9 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     banks.lock(
         session, model.id
     )  # before anything is appended: whoever finishes a reference has its row, and then the log
-    at = moment(session, parent_id)
     version = Version(
         model_id=model.id,
         number=lease.parent.number + 1 if lease.parent else 1,
-        published_at=at,
         kind=candidate.kind,
         parent_id=parent_id,
         batch_id=batch.id,
@@ -410,7 +408,7 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     version.disclosure = guard.as_json() if guard else None
     session.add(version)
     session.flush()
-    supersede(session, parent_id, at)
+    supersede(session, parent_id, func.now())
     model.current_version_id = version.id
     finish(session, batch, lease, BatchState.PUBLISHED, "published", f"{model.name}-v{version.number}")
     fulfilled = fulfil(session, batch, version, lease.policy)
@@ -440,15 +438,7 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
     return version
 
 
-def moment(session: Session, parent_id: int | None) -> datetime:
-    """When a version is published whose transaction has locked the model: never before its parent was, though the transaction may
-    have begun earlier, and waited. What was served at a time goes by these times alone."""
-    before = select(Version.published_at).where(Version.id == parent_id).scalar_subquery()
-    at: datetime = session.scalars(select(func.greatest(func.clock_timestamp(), before))).one()
-    return at
-
-
-def supersede(session: Session, version_id: int | None, at: datetime) -> None:
+def supersede(session: Session, version_id: int | None, at: datetime | ColumnElement[datetime]) -> None:
     """The old version's gradient sum is of no use any more, and it holds what was forgotten. So do its records: what may
     stay of them is the new version's. Its outliers may be the very samples that were forgotten. No row names the bytes
     once this has committed: a worker that dies before it has deleted them leaves them to `sweep.purge`."""
@@ -537,6 +527,7 @@ def nothing_left(session: Session, lease: Lease) -> None:
         batch_id=batch.id,
         model_id=batch.model_id,
         why="nothing left to forget",
+        version=f"{lease.model}-v{current.number}",
         tickets=[str(ticket) for ticket in fulfilled],
     )
 

@@ -105,11 +105,11 @@ def anchor(session: Session, model_id: int, number: int) -> Version:
     return session.scalars(earlier.order_by(Version.number.desc()).limit(1)).one()
 
 
-def trained_at(session: Session, trained: Version) -> datetime:
-    """When the training that a version comes from was first published: one that was rolled back to is no younger for it."""
+def original(session: Session, trained: Version) -> Version:
+    """The version that a training was first published as: one that was rolled back to is no younger for it."""
     while name := trained.verdict.method.get("rolled_back_to"):
         trained = resolve(session, name)
-    return trained.published_at
+    return trained
 
 
 def expire_weights(session: Session) -> None:

@@ -29,6 +29,10 @@ class Plain(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
+    @override
+    def print_json(self, json: str | None = None, **options: Any) -> None:
+        super().print_json(json, **options | {"ensure_ascii": True})
+
 
 console, errors = Plain(), Plain(stderr=True)
 

@@ -182,7 +182,7 @@ def itself(version: Version) -> Ancestor:
 def came_back(session: Session, earlier: Version, later: Version) -> bool:
     """Whether the earlier training's weights were served again, and the later version has them or descends from them."""
     anchors = [versions.anchor(session, v.model_id, v.number) for v in (earlier, later)]
-    return anchors[0].id != anchors[1].id and anchors[0].weights_digest == anchors[1].weights_digest
+    return anchors[0].id != anchors[1].id and len({versions.original(session, each).id for each in anchors}) == 1
 
 
 def told(earlier: Version, later: Version, updates: int, trainings: int, *, again: bool) -> str:

@@ -26,7 +26,7 @@ def story(opened: Opened) -> str:
 def publication(opened: Opened) -> dict[str, Any]:
     """What the log tells of the version, which is what the report says."""
     version, lineage = opened.report["version"], opened.report["lineage"]
-    published = one(opened, "version.published", version=version["version"])
+    published: dict[str, Any] = publishing(opened)["data"]
     told = (published["weights"], published["manifest"], published["excluded"])
     if told != (version["weights_sha256"], lineage["manifest_sha256"], lineage["excluded_ordinals_sha256"]):
         raise Fault("the log tells of other weights or other data than the report")
@@ -38,7 +38,7 @@ def publication(opened: Opened) -> dict[str, Any]:
 def judgement(opened: Opened, verdict_id: int) -> dict[str, Any]:
     """What the log tells of the verdict, which is the report's."""
     verdict = opened.report["verdict"]
-    recorded = one(opened, "verdict.recorded", verdict=verdict_id)
+    recorded: dict[str, Any] = one(opened, "verdict.recorded", verdict=verdict_id)["data"]
     if recorded["decision"] != "publish" or recorded["weights"] != opened.report["version"]["weights_sha256"]:
         raise Fault("the log's verdict is not to publish these weights")
     for part in ("rung", "decision", "reasons"):
@@ -64,11 +64,13 @@ def attempts(opened: Opened) -> None:
 
 
 def timeline(opened: Opened) -> None:
-    """Each event of the report's timeline is the log's, word for word, and none is left out before its last."""
+    """Each event of the report's timeline is the log's, word for word, and none is left out before its last, nor up to the
+    publication."""
     told = {event["seq"]: event for event in opened.events}
     listed = {event["seq"] for event in opened.report["timeline"]}
+    last = max(listed | {publishing(opened)["seq"]})
     for seq, event in told.items():
-        if event["batch"] == opened.report["batch"] and seq < max(listed, default=0) and seq not in listed:
+        if event["batch"] == opened.report["batch"] and seq <= last and seq not in listed:
             raise Fault(f"{bundle.REPORT}: event {seq} of the batch is left out of the timeline")
     for event in opened.report["timeline"]:
         if event["seq"] not in told or difference(event, told[event["seq"]]) is not None:
@@ -80,15 +82,14 @@ def tickets(opened: Opened, answered: list[str]) -> dict[str, str]:
     nothing left to forget. Each was accepted."""
     listed = [ticket["ticket"] for ticket in opened.report["lineage"]["tickets"]]
     named = set(listed)
-    published = next(
-        e for e in opened.events if (e["kind"], e["batch"]) == ("version.published", opened.report["batch"])
-    )
+    published, version = publishing(opened), opened.report["version"]["version"]
     ended = [
         event["data"]
         for event in opened.events
         if event["kind"] == "batch.cancelled"
         and event["model"] == published["model"]
         and event["seq"] > published["seq"]
+        and event["data"].get("version", version) == version  # earlier releases did not log it
     ]
     later = {ticket for data in ended for ticket in data.get("tickets", [])}
     if len(named) < len(listed) or not set(answered) <= named <= later.union(answered):
@@ -105,12 +106,15 @@ def tickets(opened: Opened, answered: list[str]) -> dict[str, str]:
     return committed
 
 
+def publishing(opened: Opened) -> dict[str, Any]:
+    """The event of the report's publication."""
+    return one(opened, "version.published", version=opened.report["version"]["version"])
+
+
 def one(opened: Opened, kind: str, **wanted: Any) -> dict[str, Any]:
-    """What the one event of the kind in the report's batch tells."""
-    mine = [
-        event["data"] for event in opened.events if (event["kind"], event["batch"]) == (kind, opened.report["batch"])
-    ]
-    found = [data for data in mine if wanted.items() <= data.items()]
+    """The one event of the kind in the report's batch that tells what is wanted."""
+    mine = [event for event in opened.events if (event["kind"], event["batch"]) == (kind, opened.report["batch"])]
+    found = [event for event in mine if wanted.items() <= event["data"].items()]
     if len(found) != 1:
         raise Fault(f"the log's slice has {len(found)} events {kind} of this version and its batch, not one")
-    return dict(found[0])
+    return found[0]

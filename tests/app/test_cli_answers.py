@@ -68,15 +68,19 @@ def test_a_page_is_not_kept_as_evidence(told: Told, tmp_path: Path, command: tup
 
 
 def test_a_policy_of_another_release_is_shown_and_changed_as_it_is(told: Told) -> None:
-    said: dict[str, Any] = {"thresholds": {"ue": 0.2, "newer": 1.5}, "newest": {"a": 1}}
+    said: dict[str, Any] = {"thresholds": {"ue": 0.2, "newer": 1.5}, "newest": {"a": 1, "b": "\x9b2J"}}
     whole = {"model": "m", "number": 1, "author": "a", "approved_by": None, "created_at": "2026-01-01T00:00:00Z"}
     answer = httpx.Response(200, json=whole | {"policy": said}, headers={"ETag": '"policy-1-1"'})
     _, printed, _ = told([answer], "policy", "show", "m")
     assert json.loads(printed[printed.index("{") :]) == said
+    assert "\\u009b2J" in printed, "a terminal takes the character for the beginning of a command"
     script = Script(answer)
     service = Client("http://service", KEY, http=httpx.Client(transport=script.transport))
     policies.assign(service, "m", {"thresholds.newer": 2, "newest.a": 3})
-    assert json.loads(script.asked[-1].content) == {"thresholds": {"ue": 0.2, "newer": 2}, "newest": {"a": 3}}
+    assert json.loads(script.asked[-1].content) == {
+        "thresholds": {"ue": 0.2, "newer": 2},
+        "newest": {"a": 3, "b": "\x9b2J"},
+    }
     with pytest.raises(ServiceError, match=r"no drift\.max_updates"):
         policies.assign(service, "m", {"drift.max_updates": 2})
 

@@ -5,12 +5,13 @@ from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app import dryrun, policy, runs
 from app.db import transaction
 from app.dryrun import DryRun, Replayed
 from app.policy import Judgement, PolicyBody
-from app.tables import Batch, Decision, Model, Policy, Verdict, VersionKind
+from app.tables import Batch, Decision, Model, Policy, RiskTier, Verdict, VersionKind
 from tests.app import story
 
 BODY = PolicyBody.model_validate(story.EAGER)
@@ -205,6 +206,22 @@ def test_tickets_that_would_get_no_approximate_answer(model_id: int) -> None:
     seen = one(model_id, PolicyBody.model_validate(story.EAGER | {"retrain_tiers": ["standard", "high"]}))
     assert (seen.recorded, seen.replayed, seen.differs) == ("iau", "retrain", True)
     assert "risk tier standard" in seen.says
+
+
+def test_tickets_that_its_retrain_took_over_are_not_its_own(model_id: int) -> None:
+    """What the batch was closed with was no high risk; a ticket that came while it was tried went with its retrain."""
+    story.submit(0)
+    lease = story.closed(model_id)
+    story.record(lease, b"weights", Judgement(Decision.ESCALATE, ["on record"]), "iau", BEYOND)
+    story.submit(1, tier=RiskTier.HIGH)
+    with transaction() as session:
+        assert runs.absorb(session, lease)
+    story.publish(lease, kind=VersionKind.RETRAINED)
+    tiered = PolicyBody.model_validate(story.EAGER | {"retrain_tiers": ["high"]})
+    was = PolicyBody.model_validate(story.EAGER | {"retrain_tiers": []})
+    with transaction() as session:
+        session.execute(update(Batch).where(Batch.id == lease.batch_id).values(policy=was.model_dump(mode="json")))
+    assert "risk tier" not in one(model_id, tiered).says
 
 
 def test_what_steers_an_update_is_said(model_id: int) -> None:

@@ -15,8 +15,9 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from sqlalchemy import func, text, update
+from sqlalchemy.orm import Session
 
-from app import checkpoints, runs, versions
+from app import audit, checkpoints, runs, versions
 from app.db import transaction
 from app.evidence import parcel, weights
 from app.evidence.bom import bom
@@ -234,6 +235,7 @@ def set_in(*path: Any, to: Any) -> Callable[[Any], None]:
         ("report.json", ["verdict", "weights_sha256"], "0" * 64, "on other weights than those published"),
         ("report.json", ["verdict", "statistics", "ue", "low"], -0.01, "the measurements that the provenance names"),
         ("report.json", ["timeline", 0, "actor"], "nobody", "of the timeline is not what the log tells"),
+        ("report.json", ["timeline"], [], "of the batch is left out of the timeline"),
         ("log.json", ["entries", 1], {"seq": 1}, "a part is not of the form"),
         ("report.json", ["lineage", "manifest_sha256"], "0" * 64, "other data than the report"),
         (
@@ -272,6 +274,7 @@ def set_in(*path: Any, to: Any) -> Callable[[Any], None]:
         "verdict",
         "measured",
         "timeline",
+        "no-timeline",
         "entry",
         "manifest",
         "policy",
@@ -418,6 +421,33 @@ def test_a_ticket_that_came_later_and_found_nothing_left_is_told(database: str, 
         edited(bundle.LOG, set_in("entries", to=kept))(files)
 
     assert "answers other tickets than the report" in fault(forged(signing, forget))
+
+
+@pytest.mark.parametrize(("logged", "holds"), [({"version": "m-v9"}, False), ({}, True)], ids=["another", "unnamed"])
+def test_the_log_names_the_version_that_answers_a_ticket_that_came_later(
+    database: str, signing: SigningKeys, monkeypatch: pytest.MonkeyPatch, logged: dict[str, Any], holds: bool
+) -> None:
+    """Earlier releases did not: there a later end of a batch may be any version's."""
+    append = audit.append
+
+    def altered(session: Session, kind: str, actor: str, **told: Any) -> None:
+        if kind == "batch.cancelled":
+            assert told.pop("version") == "m-v2"
+            told |= logged
+        append(session, kind, actor, **told)
+
+    monkeypatch.setattr("app.runs.audit.append", altered)
+    story.dataset()
+    model_id = story.trained()
+    story.submit(1)
+    lease = story.closed(model_id)
+    story.submit(1)
+    story.publish(lease)
+    story.work(model_id)
+    if holds:
+        assert dict(verify(made()))["story"].endswith("2 tickets")
+    else:
+        assert "answers other tickets than the report" in fault(made())
 
 
 def story_weights() -> bytes:

@@ -149,13 +149,10 @@ def from_provider(request: Request, code: str = "", state: str = "") -> Response
 
 
 def brought(request: Request, begun: codeflow.Begun | None, state: str, code: str) -> tuple[str, frozenset[Scope]]:
-    """Who comes back. The provider is asked each time, so whoever brings nothing good may do so as seldom as with keys."""
-    door().hold(address_of(request))
-    try:
-        return codeflow.finish(begun, state, code, back(request))
-    except Unauthenticated:
-        door().refuse(address_of(request))
-        raise
+    """Who comes back, as the provider says; it is asked only by a browser that began here."""
+    ours = codeflow.begun_here(begun, state, code)
+    with door().asking(address_of(request)):
+        return codeflow.finish(ours, code, back(request))
 
 
 @router.get("/docs")

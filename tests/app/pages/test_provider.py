@@ -97,6 +97,23 @@ def test_whoever_brings_nothing_good_is_soon_not_asked_about(issuer: Issuer, mon
     assert issuer.redeemed == ["a", "b"]
 
 
+def test_what_nobody_is_asked_about_counts_against_nobody(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any page may send a browser here with a state of its own: others behind the same address sign in all the same."""
+    monkeypatch.setenv("EXPUNGE_REFUSALS_PER_MINUTE", "2")
+    config.settings.cache_clear()
+    for _ in range(4):
+        assert Browser().get("/ui/sign-in/provider?code=a&state=b").status_code == 401
+    assert issuer.redeemed == []
+    browser = Browser()
+    assert came_back(browser, asked(browser)).status_code == 200
+
+
+def test_a_way_back_that_no_cookie_holds_leads_home(issuer: Issuer) -> None:
+    browser = Browser()
+    answer = came_back(browser, asked(browser, "/ui/sign-in/begin?next=/ui/tickets?reference=" + 4000 * "a"))
+    assert (answer.status_code, 'id="onward" href="../../"' in answer.text) == (200, True)
+
+
 def test_what_is_asked_for(issuer: Issuer) -> None:
     to = urlsplit(Browser().get("/ui/sign-in/begin").headers["location"])
     said = {name: values[0] for name, values in parse_qs(to.query).items()}
