@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.paper.__main__ import case_of, drawn, main, parser
+from benchmarks.paper.__main__ import case_of, drawn, parser
 from benchmarks.paper.captions import command, place
 from benchmarks.paper.case import Case
 from benchmarks.paper.cells import Cells
@@ -95,7 +95,7 @@ def test_spoiled_samples_are_forgotten_as_they_are() -> None:
     with pytest.raises(ValueError, match="spoiled samples"):
         forget_set(problem, 0.5, 0, "class")
     with pytest.raises(ValueError, match=r"setting 'lenet-fashion-outliers'.*--forget class"):
-        main(["table", "--setting", "lenet-fashion-outliers", "--forget", "class", "--samples", "100", "--only-run"])
+        drawn(problem, parser().parse_args(["table", "--setting", "lenet-fashion-outliers", "--forget", "class"]))
 
 
 def test_cells_of_another_kind_lie_apart_and_those_at_random_where_they_lay(tmp_path: Path) -> None:
