@@ -34,6 +34,10 @@ demo: .venv/ready ## the main job on real data, start to end (DATA=fashion-mnist
 up: .venv/ready ## run the service until Ctrl-C
 	@$(BIN)/expunge up
 
+# Hundreds of processes start in the tests: what they import is compiled once, also where the surroundings would have it compiled
+# anew each time.
+check test: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: check
 check: .venv/ready ## the fast gates: ruff, mypy, import contracts, fast tests
 	$(BIN)/ruff check .
