@@ -383,9 +383,8 @@ def publish(session: Session, lease: Lease, candidate: Candidate, purge: banks.P
         raise StaleEpoch("The model's current version has changed since this run began.")
     if model.stopped is not None and candidate.kind is VersionKind.UNLEARNED:
         raise Stopped(due.stopped_says(model.stopped))
-    banks.lock(
-        session, model.id
-    )  # before anything is appended: whoever finishes a reference has its row, and then the log
+    # Before anything is appended: whoever finishes a reference has its row, and then the log.
+    banks.lock(session, model.id)
     version = Version(
         model_id=model.id,
         number=lease.parent.number + 1 if lease.parent else 1,

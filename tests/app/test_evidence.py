@@ -102,13 +102,7 @@ def test_no_id_is_in_it_and_it_is_plain_json(line: int, reference: str) -> None:
 
 
 def test_a_version_that_also_answers_a_late_ticket(database: str) -> None:
-    story.dataset()
-    model_id = story.trained()
-    story.submit(1)
-    lease = story.closed(model_id)
-    story.submit(1)
-    story.publish(lease)
-    story.work(model_id)
+    story.answered_late()
     assert len(report("m-v2").lineage.tickets) == 2
 
 

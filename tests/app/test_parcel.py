@@ -401,14 +401,7 @@ def test_a_report_that_only_the_log_contradicts_is_found(
 
 def test_a_ticket_that_came_later_and_found_nothing_left_is_told(database: str, signing: SigningKeys) -> None:
     """The version answers it too, though its publication did not know of it."""
-    story.dataset()
-    model_id = story.trained()
-    story.submit(1)
-    lease = story.closed(model_id)
-    late = story.submit(1)
-    story.publish(lease)
-    assert story.work(model_id) == []
-    data = made()
+    late, data = story.answered_late(), made()
     assert str(late) in archive.unpack(data)[bundle.REPORT].decode()
     assert dict(verify(data))["story"].endswith("2 tickets")
 
@@ -437,13 +430,7 @@ def test_the_log_names_the_version_that_answers_a_ticket_that_came_later(
         append(session, kind, actor, **told)
 
     monkeypatch.setattr("app.runs.audit.append", altered)
-    story.dataset()
-    model_id = story.trained()
-    story.submit(1)
-    lease = story.closed(model_id)
-    story.submit(1)
-    story.publish(lease)
-    story.work(model_id)
+    story.answered_late()
     if holds:
         assert dict(verify(made()))["story"].endswith("2 tickets")
     else:
