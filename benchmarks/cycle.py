@@ -151,7 +151,7 @@ class Bench:
 
 def body_with(way: dict[str, Any]) -> PolicyBody:
     """A policy under which nothing but the ladder's first rung is ever due."""
-    loose = {"drift": {"max_share": 1, "max_updates": 10_000}, "window": {"max_share": 1}}
+    loose = {"drift": {"max_share": 1, "max_updates": 10_000, "false_publishes": 10_000}, "window": {"max_share": 1}}
     return PolicyBody.model_validate(loose | way | {"batching": {"max_wait_seconds": 0}})
 
 
